@@ -1,0 +1,1 @@
+"""Experiment planners that nnU-Net finds by name."""

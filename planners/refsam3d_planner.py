@@ -1,0 +1,134 @@
+"""RefSAM3DPlanner: patch, batch, tokens and encoder size from the fingerprint and a memory target."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+    ExperimentPlanner,
+)
+from nnunetv2.paths import nnUNet_preprocessed
+
+from refsam3d_nnunet.design import default_preset
+from refsam3d_nnunet.environment import read_settings
+from refsam3d_nnunet.fit import fit_to_memory, largest_patch
+from refsam3d_nnunet.memory import Task
+from refsam3d_nnunet.plans import TEXT_BANK, architecture, new_block
+from refsam3d_nnunet.text.bank import embed
+from refsam3d_nnunet.text.names import class_prompts
+
+# Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
+LARGEST_PATCH = {2: 1024**2, 3: 160**3}
+
+
+class RefSAM3DPlanner(ExperimentPlanner):
+    """Plans RefSAM3D for a data set.
+
+    nnU-Net's own planning of spacing, transposition, normalisation and resampling stays, so that
+    the preprocessed data are those of nnUNetPlans and are shared with them. Patch, batch and
+    architecture are planned by closed formulas; no network is built.
+
+    Args:
+        dataset_name_or_id: Data set, as nnU-Net names it.
+        gpu_memory_target_in_gb: Memory of one training step, in GB.
+        preprocessor_name: Class of the preprocessor.
+        plans_name: Name of the plans file.
+        overwrite_target_spacing: Spacing of 3d_fullres, in mm, instead of the planned one.
+        suppress_transpose: Whether the axes keep their order.
+
+    Raises:
+        ValueError: If no patch fits the memory target, a label has no usable name, or the
+            ``REFSAM3D_*`` variables are wrong.
+        FileNotFoundError: If the named pretrained weights do not exist.
+    """
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        gpu_memory_target_in_gb: float = 8,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str = "RefSAM3DPlans",
+        overwrite_target_spacing: Sequence[float] | None = None,
+        suppress_transpose: bool = False,
+    ) -> None:
+        super().__init__(
+            dataset_name_or_id,
+            gpu_memory_target_in_gb,
+            preprocessor_name,
+            plans_name,
+            overwrite_target_spacing,
+            suppress_transpose,
+        )
+        self.settings = read_settings()
+        self.prompts = class_prompts(self.dataset_json)
+        self.block = new_block(self.settings)
+        channels = len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
+        self.task = Task(channels, len(self.prompts), self.block["tuning"])
+
+    def get_plans_for_configuration(
+        self,
+        spacing: Sequence[float],
+        median_shape: Sequence[float],
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict,
+    ) -> dict:
+        """Plans one configuration; see nnU-Net's planner for arguments and keys."""
+        median = [float(m) for m in median_shape[: len(spacing)]]
+        start = largest_patch(spacing, median, LARGEST_PATCH[len(spacing)])
+        fitted = fit_to_memory(
+            start,
+            spacing,
+            median,
+            preset=self.settings.preset or default_preset(start),
+            task=self.task,
+            memory_gb=self.UNet_vram_target_GB,
+            smallest_batch=self.UNet_min_batch_size,
+        )
+        most = round(
+            approximate_n_voxels_dataset * self.max_dataset_covered / np.prod(fitted.patch_size)
+        )
+        data, data_kwargs, seg, seg_kwargs = self.determine_resampling()
+        schemes, masks = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
+        return {
+            "data_identifier": data_identifier,
+            "preprocessor_name": self.preprocessor_name,
+            "batch_size": max(min(fitted.batch_size, most), self.UNet_min_batch_size),
+            "patch_size": list(fitted.patch_size),
+            "median_image_size_in_voxels": median_shape,
+            "spacing": spacing,
+            "normalization_schemes": schemes,
+            "use_mask_for_norm": masks,
+            "resampling_fn_data": data.__name__,
+            "resampling_fn_seg": seg.__name__,
+            "resampling_fn_data_kwargs": data_kwargs,
+            "resampling_fn_seg_kwargs": seg_kwargs,
+            # On logits, torch is many times faster than nnU-Net's default at the same result.
+            "resampling_fn_probabilities": "resample_torch_fornnunet",
+            "resampling_fn_probabilities_kwargs": {
+                "is_seg": False,
+                "force_separate_z": False,
+                "memefficient_seg_resampling": False,
+            },
+            "architecture": architecture(fitted.config),
+        }
+
+    def generate_data_identifier(self, configuration_name: str) -> str:
+        """Shares nnUNetPlans' preprocessed data where they are the same to the voxel."""
+        shared = (
+            configuration_name in ("2d", "3d_fullres")
+            and self.preprocessor_name == "DefaultPreprocessor"
+            and self.overwrite_target_spacing is None
+            and not self.suppress_transpose
+        )
+        name = "nnUNetPlans" if shared else self.plans_identifier
+        return f"{name}_{configuration_name}"
+
+    def save_plans(self, plans: dict) -> None:
+        """Adds our block, encodes the prompts once, and writes the plan."""
+        bank = Path(nnUNet_preprocessed) / self.dataset_name / TEXT_BANK
+        text = embed(self.prompts, encoder=self.block["text_encoder"], bank=bank)
+        self.block["text_encoder"] = text.encoder_id
+        plans["refsam3d"] = self.block
+        super().save_plans(plans)
+        print(f"RefSAM3D: prompts {self.prompts}, text encoder {text.encoder_id}, stored in {bank}")

@@ -1,0 +1,76 @@
+"""The environment variables, read in one place and checked at once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from refsam3d_nnunet.config import TUNING_MODES, preset_named
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user asks for beside nnU-Net's own options; None where nothing was asked.
+
+    Args:
+        preset: ``REFSAM3D_PRESET``, size of the image encoder.
+        checkpoint: ``REFSAM3D_CHECKPOINT``, file with SAM's or MedSAM's weights.
+        tuning: ``REFSAM3D_TUNING``, adapter, full or scratch.
+        text_encoder: ``REFSAM3D_TEXT_ENCODER``, minilm, clip, a folder or a hub id.
+        num_epochs: ``REFSAM3D_NUM_EPOCHS``.
+        iterations_per_epoch: ``REFSAM3D_ITERATIONS_PER_EPOCH``.
+        val_iterations: ``REFSAM3D_VAL_ITERATIONS``.
+    """
+
+    preset: str | None = None
+    checkpoint: str | None = None
+    tuning: str | None = None
+    text_encoder: str | None = None
+    num_epochs: int | None = None
+    iterations_per_epoch: int | None = None
+    val_iterations: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset is not None:
+            preset_named(self.preset)
+        if self.tuning is not None and self.tuning not in TUNING_MODES:
+            raise ValueError(
+                f"REFSAM3D_TUNING is {self.tuning!r}; there are {', '.join(TUNING_MODES)}."
+            )
+
+    def schedule(self) -> dict[str, int]:
+        """The numbers of the schedule that were asked for."""
+        asked = {
+            "num_epochs": self.num_epochs,
+            "iterations_per_epoch": self.iterations_per_epoch,
+            "val_iterations": self.val_iterations,
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+
+def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Reads the ``REFSAM3D_*`` variables; an empty one counts as not set.
+
+    Raises:
+        ValueError: If a value is not one of those wanted; the message names the variable.
+    """
+
+    def text(name: str) -> str | None:
+        return environ.get(name, "").strip() or None
+
+    def count(name: str) -> int | None:
+        value = text(name)
+        if value is None:
+            return None
+        if not value.isdecimal() or int(value) < 1:
+            raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
+        return int(value)
+
+    return Settings(
+        preset=text("REFSAM3D_PRESET"),
+        checkpoint=text("REFSAM3D_CHECKPOINT"),
+        tuning=text("REFSAM3D_TUNING"),
+        text_encoder=text("REFSAM3D_TEXT_ENCODER"),
+        num_epochs=count("REFSAM3D_NUM_EPOCHS"),
+        iterations_per_epoch=count("REFSAM3D_ITERATIONS_PER_EPOCH"),
+        val_iterations=count("REFSAM3D_VAL_ITERATIONS"),
+    )

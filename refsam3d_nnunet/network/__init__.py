@@ -1,0 +1,1 @@
+"""The network: a volumetric SAM image encoder, text-made prompts and a mask decoder."""

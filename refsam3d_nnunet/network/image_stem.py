@@ -1,0 +1,60 @@
+"""Convolutions on the image itself, for the detail that tokens cannot hold."""
+
+from torch import Tensor, nn
+
+from refsam3d_nnunet.config import NetworkConfig
+from refsam3d_nnunet.network.attention import Extent
+
+
+class ConvNormAct(nn.Sequential):
+    """3D convolution, instance norm, leaky ReLU, as in nnU-Net's U-Nets.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel: Extent of the convolution, odd.
+        stride: Step of the convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: Extent, stride: Extent = (1, 1, 1)
+    ) -> None:
+        padding = tuple(k // 2 for k in kernel)
+        super().__init__(
+            nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False),
+            nn.InstanceNorm3d(out_channels, affine=True),
+            nn.LeakyReLU(inplace=True),
+        )
+        nn.init.kaiming_normal_(self[0].weight, a=1e-2)
+
+
+class ImageStem(nn.Module):
+    """Image features at each resolution between voxel and token, skips of the mask decoder.
+
+    The paper concatenates the image with the decoder's full-resolution features; the stem makes
+    that U-shaped. Plain ViTs without it trail nnU-Net's U-Nets.
+
+    Args:
+        config: Architecture.
+        in_channels: All input channels.
+    """
+
+    def __init__(self, config: NetworkConfig, in_channels: int) -> None:
+        super().__init__()
+        stages = []
+        for level, channels in enumerate(config.stem_channels):
+            here, above = config.stride_of(level), config.stride_of(max(level - 1, 0))
+            depth, height, width = (s // a for s, a in zip(here, above, strict=True))
+            # The first convolution of a resolution strides with the kernel it arrives from.
+            kernel = config.kernel_of(max(level - 1, 0))
+            stages.append(ConvNormAct(in_channels, channels, kernel, (depth, height, width)))
+            in_channels = channels
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Skips (b c D' H' W'), full resolution first, for the image ``x`` (b c D H W)."""
+        skips = []
+        for stage in self.stages:
+            x = stage(x)
+            skips.append(x)
+        return skips

@@ -1,0 +1,153 @@
+"""The 3D mask decoder: class tokens meet image tokens, then masks at full resolution."""
+
+import torch
+from torch import Tensor, nn
+
+from refsam3d_nnunet.config import NetworkConfig
+from refsam3d_nnunet.network.attention import Extent
+from refsam3d_nnunet.network.image_stem import ConvNormAct
+from refsam3d_nnunet.network.position import FourierPosition
+from refsam3d_nnunet.network.segment_anything_parts import TwoWayTransformer
+
+
+class HyperNetwork(nn.Module):
+    """Turns each class token into the weights of its mask at one resolution.
+
+    ::
+
+        mask_k[v] = w_k · feature[v] + b_k,    (w_k, b_k) = MLP(class token k)
+
+    One MLP serves all classes: no parameter belongs to a class.
+
+    Args:
+        dim: Channels of a class token.
+        channels: Channels of the feature map.
+    """
+
+    def __init__(self, dim: int, channels: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, channels + 1)
+        )
+
+    def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
+        """Masks (b k D H W) from class tokens (b k c) and features (b c D H W)."""
+        weights, bias = self.mlp(tokens).tensor_split([-1], dim=-1)
+        masks = torch.baddbmm(bias, weights, features.flatten(2))
+        return masks.view(*masks.shape[:2], *features.shape[2:])
+
+
+class UpBlock(nn.Module):
+    """One doubling of the resolution: transposed convolution, levels, skip, convolution.
+
+    Args:
+        in_channels: Channels below.
+        channels: Channels of this resolution, also of its skip.
+        factor: Growth of the resolution along (depth, height, width), 1 or 2 each.
+        kernel: Extent of the convolution.
+    """
+
+    def __init__(self, in_channels: int, channels: int, factor: Extent, kernel: Extent) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose3d(in_channels, channels, factor, factor)
+        self.mix = ConvNormAct(2 * channels, channels, kernel)
+
+    def forward(self, x: Tensor, skip: Tensor, laterals: list[Tensor]) -> Tensor:
+        """Features (b c D H W) of this resolution from those below, its skip and its levels."""
+        x = self.up(x)
+        for lateral in laterals:
+            x = x + lateral
+        return self.mix(torch.cat([x, skip], dim=1))
+
+
+class MaskDecoder3D(nn.Module):
+    """Levels G_1..G_4, class tokens and image skips -> one mask per prompt.
+
+    Class token k is one learned mask token plus the projected sentence k. SAM's two-way
+    transformer lets class tokens and the deepest level look at each other; transposed
+    convolutions lead up to the voxels; shallower levels join at finer resolutions, like the
+    skips of a U-Net, and the image stem's skips join at every one.
+
+    References:
+        Gao & Lu 2024 (RefSAM3D), arXiv:2412.05605, sec. 3.4.
+        Kirillov et al. 2023 (SAM), arXiv:2304.02643: two-way transformer, hyper-networks.
+        Chen et al. 2023 (MA-SAM), arXiv:2309.08842: the U-shaped decoder.
+
+    Args:
+        config: Architecture.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        dim, top = config.decoder_dim, config.halvings
+        channels = (*config.stem_channels, dim)  # of each resolution, full first, tokens last
+        self.mask_token = nn.Parameter(torch.zeros(1, dim))
+        self.image_pe = FourierPosition(dim, config.grid_size)
+        self.transformer = TwoWayTransformer(
+            depth=2, embedding_dim=dim, mlp_dim=8 * dim, num_heads=8
+        )
+        # Level G_3 joins at the tokens, G_2 one doubling later, G_1 two: never the last one.
+        self.joins_at = [min(i, top - 1) for i in range(len(config.level_blocks) - 1)]
+        self.laterals = nn.ModuleList()
+        for doublings in self.joins_at:
+            resolution = top - doublings
+            factor = _ratio(config.token_size, config.stride_of(resolution))
+            self.laterals.append(
+                nn.ConvTranspose3d(dim, channels[resolution], factor, factor, bias=False)
+            )
+        self.ups = nn.ModuleList(
+            UpBlock(
+                channels[resolution + 1],
+                channels[resolution],
+                _ratio(config.stride_of(resolution + 1), config.stride_of(resolution)),
+                config.kernel_of(resolution),
+            )
+            for resolution in reversed(range(top))
+        )
+        self.hyper_networks = nn.ModuleList(
+            HyperNetwork(dim, channels[resolution])
+            for resolution in range(config.auxiliary_masks + 1)
+        )
+
+    def forward(
+        self, levels: list[Tensor], sentences: Tensor, skips: list[Tensor], *, auxiliary: bool
+    ) -> list[Tensor]:
+        """Decodes masks.
+
+        Args:
+            levels: G_1..G_4, b d h w c, shallow to deep.
+            sentences: Projected sentences, k c.
+            skips: Image features, b c D H W, full resolution first.
+            auxiliary: Whether masks of lower resolutions are wanted too.
+
+        Returns:
+            Logits b k D H W, full resolution first.
+        """
+        *shallower, deepest = levels
+        tokens, x = self._two_way(deepest, sentences)
+        joining: list[list[Tensor]] = [[] for _ in range(len(self.ups) + 1)]
+        for doublings, lateral, level in zip(
+            self.joins_at, self.laterals, reversed(shallower), strict=True
+        ):
+            joining[doublings].append(lateral(level.movedim(-1, 1)))
+        x = x + sum(joining[0])
+        features = []
+        for up, skip, laterals in zip(self.ups, reversed(skips), joining[1:], strict=True):
+            x = up(x, skip, laterals)
+            features.insert(0, x)
+        wanted = self.hyper_networks if auxiliary else self.hyper_networks[:1]
+        return [net(tokens, feature) for net, feature in zip(wanted, features, strict=False)]
+
+    def _two_way(self, level: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
+        """Class tokens (b k c) and image features (b c d h w) after looking at each other."""
+        b, d, h, w, c = level.shape
+        image = level.reshape(b, -1, c).transpose(1, 2)[..., None]  # b c n 1: dimension-free
+        position = self.image_pe().view(1, -1, c).transpose(1, 2)[..., None]
+        tokens = (self.mask_token + sentences).expand(b, -1, -1)
+        tokens, image = self.transformer(image, position.to(image.dtype), tokens)
+        return tokens, image.transpose(1, 2).reshape(b, c, d, h, w)
+
+
+def _ratio(coarse: Extent, fine: Extent) -> Extent:
+    d, h, w = (c // f for c, f in zip(coarse, fine, strict=True))
+    return d, h, w

@@ -1,0 +1,40 @@
+"""Which parameters are tuned. Freezing happens here and nowhere else."""
+
+import re
+
+from torch import nn
+
+from refsam3d_nnunet.config import TUNING_MODES
+
+# What the paper leaves as SAM's checkpoint has it. Norms, adapters, depth terms, necks, prompts
+# and decoder are tuned.
+FROZEN_IN_ADAPTER_MODE = re.compile(
+    r"image_encoder\."
+    r"(patch_embed\.proj\.|pos_embed$|blocks\.\d+\.(attn\.(qkv|proj|rel_pos_[hw])|mlp\.))"
+)
+
+
+def apply_tuning(network: nn.Module, mode: str) -> None:
+    """Freezes what ``mode`` does not tune.
+
+    Args:
+        network: A RefSAM3D network.
+        mode: ``adapter`` (the paper: SAM's image encoder frozen, norms aside), ``full``
+            (everything, from pretrained weights) or ``scratch`` (everything, from random ones).
+
+    Raises:
+        ValueError: If there is no such mode.
+    """
+    if mode not in TUNING_MODES:
+        raise ValueError(f"Unknown tuning mode {mode!r}; there are {', '.join(TUNING_MODES)}.")
+    for name, parameter in network.named_parameters():
+        frozen = mode == "adapter" and FROZEN_IN_ADAPTER_MODE.match(name)
+        parameter.requires_grad_(not frozen)
+
+
+def keep_frozen_in_eval(network: nn.Module) -> None:
+    """Puts modules whose parameters are all frozen into eval mode, after ``network.train()``."""
+    for module in network.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()

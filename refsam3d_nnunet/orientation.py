@@ -1,0 +1,63 @@
+"""Which axis of an array that nnU-Net preprocessed runs from the patient's right to left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def left_right_axis(properties: Mapping[str, Any], transpose_forward: Sequence[int]) -> int | None:
+    """Finds the left-right axis of a preprocessed case.
+
+    nnU-Net's readers hand over arrays with the file's axes reversed (z, y, x) and keep the
+    geometry they found: SimpleITK's direction matrix, or nibabel's affine. Its columns are the
+    file's axes, its first row is the patient's left-right in both conventions (LPS and RAS differ
+    in sign alone). In an oblique image the axis with the largest left-right component counts,
+    voxel size aside. Sources without geometry (PNG, TIFF) are taken to show the left-right
+    horizontally, that is along the last axis.
+
+    Args:
+        properties: What nnU-Net's reader returned with the image, or what nnU-Net stored beside
+            the preprocessed case; the first case of a data set will do.
+        transpose_forward: Permutation of the axes from the plans.
+
+    Returns:
+        Index into the three spatial axes after ``transpose_forward``, slices included also for a
+        2D image; None if there is a geometry but it is unusable (zero or not finite).
+
+    Raises:
+        ValueError: If ``transpose_forward`` is no permutation of the three axes, or the geometry
+            has neither 4, 9 nor 16 numbers.
+    """
+    order = [int(axis) for axis in transpose_forward]
+    if sorted(order) != [0, 1, 2]:
+        raise ValueError(f"transpose_forward must order the axes 0, 1, 2, got {transpose_forward}")
+    columns = _direction(properties)
+    if columns is None:
+        return order.index(2)
+    lengths = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(lengths).all() or not (lengths > 0).all():
+        return None
+    file_axis = int(np.argmax(np.abs(columns[0] / lengths)))
+    return order.index(2 - file_axis)
+
+
+def _direction(properties: Mapping[str, Any]) -> np.ndarray | None:
+    """The file's axes as columns in patient space [2 or 3, 2 or 3]; None without geometry."""
+    if "nibabel_stuff" in properties:
+        stuff = properties["nibabel_stuff"]
+        # The reader that reorients stores both; the array it returns follows the second.
+        affine = stuff.get("reoriented_affine", stuff["original_affine"])
+        return np.asarray(affine, dtype=float)[:3, :3]
+    if "sitk_stuff" not in properties:
+        return None
+    numbers = np.asarray(properties["sitk_stuff"]["direction"], dtype=float)
+    if numbers.size not in (4, 9, 16):
+        raise ValueError(
+            f"An image direction has 4, 9 or 16 numbers (2D, 3D, 3D with channels), "
+            f"got {numbers.size}: {numbers.tolist()}"
+        )
+    matrix = numbers.reshape(int(numbers.size**0.5), -1)
+    return matrix[:3, :3]  # of a 4D image: the fourth axis holds the channels

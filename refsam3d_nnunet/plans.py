@@ -1,0 +1,222 @@
+"""The only code that knows the keys of ``plans.json``.
+
+Planner, trainer and predictor meet in that file. Beside the architecture of each configuration it
+has a block of ours::
+
+    "refsam3d": {
+        "format": 1,
+        "tuning": "adapter" | "full" | "scratch",
+        "checkpoint": null | "path of the pretrained weights",
+        "text_encoder": "minilm" | ...,
+        "schedule": {...},                       # see DEFAULT_SCHEDULE
+        "class_prompts": ["background", ...],    # by the trainer: one per output channel
+        "text": {"encoder": ..., "weights_sha256": ..., "dim": ..., "words": ...}    # likewise
+    }
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from refsam3d_nnunet.config import NetworkConfig
+from refsam3d_nnunet.design import default_preset, design_network
+from refsam3d_nnunet.environment import Settings
+
+FORMAT = 1
+# Beside the plans of a data set: the embeddings of its prompts, shared by all folds.
+TEXT_BANK = "refsam3d_text_embeddings.npz"
+NETWORK_CLASS = "refsam3d_nnunet.network.refsam3d.RefSAM3D"
+# Epochs and iterations are nnU-Net's; the rest is for AdamW.
+DEFAULT_SCHEDULE: dict[str, float] = {
+    "num_epochs": 1000,
+    "iterations_per_epoch": 250,
+    "val_iterations": 50,
+    "initial_lr": 5e-4,
+    "weight_decay": 0.02,
+    "warmup_fraction": 0.05,
+}
+# What all folds of one model folder must share; the rest may differ from fold to fold.
+_SHARED_BY_FOLDS = ("format", "tuning", "class_prompts", "text")
+
+Json = dict[str, Any]
+
+
+def new_block(settings: Settings) -> Json:
+    """Our block of a new plan, as far as the planner knows it.
+
+    Raises:
+        ValueError: If weights are to be tuned but none are named.
+        FileNotFoundError: If the named weights do not exist.
+    """
+    tuning = settings.tuning or ("adapter" if settings.checkpoint else "scratch")
+    if settings.checkpoint is None and tuning != "scratch":
+        raise ValueError(
+            f"Tuning mode {tuning!r} starts from pretrained weights, but none are named: set "
+            f"REFSAM3D_CHECKPOINT to SAM's or MedSAM's .pth file, or REFSAM3D_TUNING to scratch."
+        )
+    if settings.checkpoint is not None and tuning == "scratch":
+        raise ValueError(
+            "Tuning mode 'scratch' uses no pretrained weights, but REFSAM3D_CHECKPOINT names "
+            f"{settings.checkpoint}: unset it, or set REFSAM3D_TUNING to adapter or full."
+        )
+    return {
+        "format": FORMAT,
+        "tuning": tuning,
+        "checkpoint": _existing_file(settings.checkpoint),
+        "text_encoder": settings.text_encoder or "auto",
+        "schedule": dict(DEFAULT_SCHEDULE),
+    }
+
+
+def complete_plans(
+    plans: Json, configuration: str, settings: Settings, class_prompts: Sequence[str]
+) -> Json:
+    """Makes any nnU-Net plan ours, in place, for one configuration.
+
+    A plan of RefSAM3DPlanner is taken as it is, but for the schedule and the text encoder that
+    the environment asks for. Any other plan, such as nnU-Net's default one, keeps patch, batch
+    and preprocessing, and gets our architecture for its patch.
+
+    Args:
+        plans: Content of plans.json.
+        configuration: Name of the configuration to be trained.
+        settings: What the environment asks for.
+        class_prompts: One phrase per output channel.
+
+    Returns:
+        Our block, which is part of ``plans``.
+
+    Raises:
+        ValueError: If the plan was written by another version, or the settings contradict it.
+        FileNotFoundError: If the named weights do not exist.
+    """
+    planned = "refsam3d" in plans
+    block = plans.setdefault("refsam3d", {}) if planned else new_block(settings)
+    plans["refsam3d"] = block
+    _check_format(block)
+    resolved = _resolved(plans, configuration)
+    if resolved["architecture"]["network_class_name"] != NETWORK_CLASS:
+        preset = settings.preset or default_preset(resolved["patch_size"])
+        config = design_network(resolved["patch_size"], resolved["spacing"], preset)
+        plans["configurations"][configuration]["architecture"] = architecture(config)
+    elif planned:
+        _refuse_contradictions(block, network_config(resolved), settings)
+    block["text_encoder"] = settings.text_encoder or block["text_encoder"]
+    block["schedule"] = {**DEFAULT_SCHEDULE, **block["schedule"], **settings.schedule()}
+    block["class_prompts"] = list(class_prompts)
+    return block
+
+
+def architecture(config: NetworkConfig) -> Json:
+    """The architecture block of a configuration, in nnU-Net's form."""
+    return {
+        "network_class_name": NETWORK_CLASS,
+        "arch_kwargs": config.to_json(),
+        "_kw_requires_import": [],
+    }
+
+
+def network_config(configuration: Json) -> NetworkConfig:
+    """Reads the architecture back from a configuration of a plan.
+
+    Raises:
+        ValueError: If the numbers are not those of this version.
+    """
+    return NetworkConfig.from_json(configuration["architecture"]["arch_kwargs"])
+
+
+def text_shape(block: Json) -> tuple[int, int]:
+    """Channels and words of the stored text embeddings.
+
+    Raises:
+        ValueError: If the plan has not been through RefSAM3DTrainer.
+    """
+    _check_format(block)
+    if "text" not in block:
+        raise ValueError(
+            "This plan has no text prompts yet: train it with '-tr RefSAM3DTrainer'; the model "
+            "folder's plans.json then holds them."
+        )
+    return block["text"]["dim"], block["text"]["words"]
+
+
+def check_same_model(plans: Json, trained: Json, configuration: str, folder: Path) -> None:
+    """Refuses to mix folds of different networks in one model folder.
+
+    Args:
+        plans: The plan about to be trained or validated.
+        trained: plans.json of the model folder, written by its first fold.
+        configuration: Name of the configuration.
+        folder: The model folder, for the message.
+
+    Raises:
+        ValueError: If architecture, tuning mode or prompts differ; the message names what.
+    """
+    here, there = plans["refsam3d"], trained.get("refsam3d", {})
+    differing = [
+        f"{key}: {there.get(key)!r} there, {here.get(key)!r} here"
+        for key in _SHARED_BY_FOLDS
+        if here.get(key) != there.get(key)
+    ]
+    numbers = _resolved(plans, configuration)["architecture"]["arch_kwargs"]
+    others = _resolved(trained, configuration)["architecture"]["arch_kwargs"]
+    differing += [
+        f"{key}: {others.get(key)!r} there, {numbers.get(key)!r} here"
+        for key in {**others, **numbers}
+        if numbers.get(key) != others.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder} holds folds of another RefSAM3D model ({'; '.join(differing)}). Set the "
+            f"REFSAM3D_* variables as they were for those folds, or plan under a name of its own "
+            f"with 'nnUNetv2_plan_experiment -pl RefSAM3DPlanner -overwrite_plans_name NAME', "
+            f"or delete the folder."
+        )
+
+
+def _resolved(plans: Json, configuration: str) -> Json:
+    """A configuration with what it inherits."""
+    if configuration not in plans["configurations"]:
+        raise ValueError(
+            f"The plan has no configuration {configuration!r}; it has "
+            f"{', '.join(plans['configurations'])}."
+        )
+    own = plans["configurations"][configuration]
+    if "inherits_from" not in own:
+        return own
+    return {**_resolved(plans, own["inherits_from"]), **own}
+
+
+def _check_format(block: Mapping[str, Any]) -> None:
+    if block.get("format") != FORMAT:
+        raise ValueError(
+            f"The plan's 'refsam3d' block has format {block.get('format')!r}, this version of "
+            f"refsam3d_nnunet reads format {FORMAT}: plan again with 'nnUNetv2_plan_experiment "
+            f"-d DATASET -pl RefSAM3DPlanner', or install the version that wrote it."
+        )
+
+
+def _refuse_contradictions(block: Json, config: NetworkConfig, settings: Settings) -> None:
+    """The plan decides on encoder and weights; the environment may not say otherwise later."""
+    for variable, asked, planned in (
+        ("REFSAM3D_PRESET", settings.preset, config.preset),
+        ("REFSAM3D_TUNING", settings.tuning, block["tuning"]),
+        ("REFSAM3D_CHECKPOINT", _existing_file(settings.checkpoint), block["checkpoint"]),
+    ):
+        if asked is not None and asked != planned:
+            raise ValueError(
+                f"{variable} asks for {asked!r}, but the plan was made for {planned!r}: unset it, "
+                f"or plan again with it set ('nnUNetv2_plan_experiment -pl RefSAM3DPlanner')."
+            )
+
+
+def _existing_file(path: str | None) -> str | None:
+    if path is None:
+        return None
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"REFSAM3D_CHECKPOINT names {path}, which is not a file. Give the path of a SAM or "
+            f"MedSAM checkpoint such as sam_vit_b_01ec64.pth."
+        )
+    return str(file.resolve())

@@ -1,0 +1,173 @@
+"""From the labels of a ``dataset.json`` to one phrase per output head of nnU-Net."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+IGNORE_LABEL = "ignore"
+
+GENERIC_WORDS = frozenset({"label", "class", "structure", "roi", "object"})
+SIDES = {"left": "left", "right": "right", "lft": "left", "rgt": "right"}
+INITIALS = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
+TWINS = {"l": "r", "r": "l", "lt": "rt", "rt": "lt"}
+
+_CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_SEPARATORS = re.compile(r"[\s_\-]+")
+_SIDE_WORD = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
+
+
+def clean_label_name(name: str) -> str:
+    """Turns a label of a ``dataset.json`` into the phrase a person would say.
+
+    Underscores, dashes and CamelCase humps become spaces, and everything becomes lower case,
+    acronyms too: text encoders for prompts fold the case, so that "GTV" and "gtv" would be one
+    phrase anyway. The one side word of a name goes first, also where it is written lft or rgt:
+    "kidney_left" -> "left kidney", "rib_left_1" -> "left rib 1". A lone l or r stays as it is,
+    for by itself it may mean anything; :func:`class_prompts` reads it when its twin is there.
+
+    Args:
+        name: Label as written in ``dataset.json``.
+
+    Raises:
+        ValueError: If the name says nothing about the structure, such as "1" or "label_3".
+    """
+    words = [SIDES.get(word, word) for word in _words(name)]
+    bare = {re.sub(r"\d+", "", word) for word in words}
+    if not any(word not in GENERIC_WORDS and re.search(r"[^\W_]", word) for word in bare):
+        raise ValueError(
+            f"Label {name!r} does not say what it marks, so it cannot be a text prompt. Rename "
+            f"it in dataset.json, or add what it marks to dataset.json, as in "
+            f'"refsam3d": {{"prompts": {{"{name}": "liver"}}}}.'
+        )
+    sides = [word for word in words if word in ("left", "right")]
+    if len(sides) == 1:
+        words.remove(sides[0])
+        words.insert(0, sides[0])
+    return " ".join(words)
+
+
+def head_names(dataset_json: Mapping[str, Any]) -> list[str]:
+    """Names nnU-Net's output heads, in nnU-Net's order.
+
+    With plain labels there is one head per label value, ascending, background first. With
+    regions (some label lists several values) there is one head per entry in the order of the
+    file, and none for background. The ignore label has no head.
+
+    Args:
+        dataset_json: Content of a data set's ``dataset.json``.
+
+    Raises:
+        ValueError: If there are no labels, a value is no number, or two labels share a value.
+    """
+    labels = dataset_json.get("labels")
+    if not isinstance(labels, Mapping) or not labels:
+        raise ValueError('dataset.json has no "labels"; nnU-Net wants {"background": 0, ...}')
+    values = {name: _values(name, value) for name, value in labels.items() if name != IGNORE_LABEL}
+    if any(isinstance(value, (list, tuple)) and len(value) > 1 for value in labels.values()):
+        return [name for name, value in values.items() if set(value) != {0}]
+
+    by_value: dict[int, str] = {}
+    for name, (value,) in values.items():
+        if value in by_value:
+            raise ValueError(
+                f"Labels {by_value[value]!r} and {name!r} of dataset.json share the value {value}, "
+                f"so one output would have two names. Give each value one name."
+            )
+        by_value[value] = name
+    return [by_value[value] for value in sorted(by_value)]
+
+
+def class_prompts(dataset_json: Mapping[str, Any]) -> list[str]:
+    """Gives the phrase of every output head, in nnU-Net's order.
+
+    A phrase is the user's own, from ``dataset_json["refsam3d"]["prompts"]`` (label name ->
+    phrase, used as written), or else the cleaned label name. The initials l, r, lt and rt count
+    as left and right in names that differ by them alone: "Parotid_L" next to "Parotid_R".
+
+    Args:
+        dataset_json: Content of a data set's ``dataset.json``.
+
+    Raises:
+        ValueError: If a name is no usable phrase, the user's phrases are malformed or name a
+            label without a head, or two heads would get the same phrase.
+    """
+    names = head_names(dataset_json)
+    given = _given_phrases(dataset_json, names)
+    spelled = _spell_out_initials(names)
+    phrases = [given[name] if name in given else clean_label_name(spelled[name]) for name in names]
+    owner: dict[str, str] = {}
+    for name, phrase in zip(names, phrases, strict=True):
+        other = owner.setdefault(phrase.lower(), name)
+        if other != name:
+            raise ValueError(
+                f"Labels {other!r} and {name!r} have the same phrase {phrase!r}, so the network "
+                f"could not tell them apart. Rename one in dataset.json, or give it a phrase of "
+                f'its own: "refsam3d": {{"prompts": {{"{name}": "..."}}}}.'
+            )
+    return phrases
+
+
+def mentions_side(phrases: Iterable[str]) -> bool:
+    """Tells whether any phrase holds the word left or right ("bright" does not).
+
+    If so, an image mirrored across the patient's midline no longer fits its prompts.
+
+    Args:
+        phrases: Prompts of the output heads.
+    """
+    return any(_SIDE_WORD.search(phrase) for phrase in phrases)
+
+
+def _words(name: str) -> list[str]:
+    return _SEPARATORS.sub(" ", _CAMEL_HUMP.sub(" ", name)).lower().split()
+
+
+def _values(name: str, value: object) -> list[int]:
+    try:
+        numbers = [int(v) for v in (value if isinstance(value, (list, tuple)) else [value])]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers:
+        raise ValueError(
+            f"Label {name!r} of dataset.json has the value {value!r}, which is neither a number "
+            f'nor a list of numbers; nnU-Net v2 wants "name": number.'
+        )
+    return numbers
+
+
+def _spell_out_initials(names: Sequence[str]) -> dict[str, str]:
+    split = {name: _words(name) for name in names}
+    spelled = dict(zip(names, names, strict=True))
+    for name, words in split.items():
+        for i, word in enumerate(words):
+            if word in TWINS and [*words[:i], TWINS[word], *words[i + 1 :]] in split.values():
+                spelled[name] = " ".join([*words[:i], INITIALS[word], *words[i + 1 :]])
+                break
+    return spelled
+
+
+def _given_phrases(dataset_json: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+    block = dataset_json.get("refsam3d", {})
+    prompts = block.get("prompts", {}) if isinstance(block, Mapping) else None
+    if not isinstance(prompts, Mapping):
+        raise ValueError(
+            f'"refsam3d" in dataset.json must look like {{"prompts": {{"label": "phrase"}}}}, '
+            f"got {block!r}"
+        )
+    for name, phrase in prompts.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f'"refsam3d" in dataset.json has a prompt for {name!r}, but no output of nnU-Net '
+                f"has that name; there are {', '.join(map(repr, names))}.{hint}"
+            )
+        if not isinstance(phrase, str) or not phrase.strip():
+            raise ValueError(
+                f'"refsam3d" in dataset.json: the prompt for {name!r} must be a phrase such as '
+                f'"left kidney", got {phrase!r}'
+            )
+    return {name: " ".join(phrase.split()) for name, phrase in prompts.items()}

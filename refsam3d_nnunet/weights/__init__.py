@@ -1,0 +1,1 @@
+"""Weights of published checkpoints, carried over into the volumetric network."""

@@ -1,0 +1,397 @@
+"""SAM's checkpoints, as segment_anything's own classes write them, into the names of our network.
+
+The targets are dicts of the names and shapes of the volumetric network, small and with different
+extents along each axis.
+"""
+
+import json
+import re
+from functools import partial
+
+import pytest
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling import (
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
+
+from refsam3d_nnunet.weights.resample import resize_kernel, resize_relative_table
+from refsam3d_nnunet.weights.sam import load_sam
+
+DIM, DEPTH, HEADS, WIDTH = 24, 3, 2, 32
+GLOBAL_BLOCK = 1
+SAM_GRID, SAM_WINDOW = 8, 3
+GRID, WINDOW = (3, 5, 6), (3, 4, 2)  # of our network, in tokens
+FRESH = -7.0  # what a target holds before
+
+
+def _sam(dim=DIM, depth=DEPTH, heads=HEADS, width=WIDTH, use_rel_pos=True) -> Sam:
+    torch.manual_seed(0)
+    size = 16 * SAM_GRID
+    encoder = ImageEncoderViT(
+        img_size=size,
+        embed_dim=dim,
+        depth=depth,
+        num_heads=heads,
+        out_chans=width,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=use_rel_pos,
+        window_size=SAM_WINDOW,
+        global_attn_indexes=(GLOBAL_BLOCK,),
+    )
+    prompts = PromptEncoder(
+        embed_dim=width,
+        image_embedding_size=(SAM_GRID, SAM_GRID),
+        input_image_size=(size, size),
+        mask_in_chans=16,
+    )
+    transformer = TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=8 * width, num_heads=8)
+    decoder = MaskDecoder(transformer=transformer, transformer_dim=width)
+    return Sam(encoder, prompts, decoder)
+
+
+def _state(**sizes) -> dict[str, torch.Tensor]:
+    """A checkpoint in which no two numbers agree."""
+    state = _sam(**sizes).state_dict()
+    return {name: torch.randn(tensor.shape) for name, tensor in state.items()}
+
+
+def _block_shapes(i, dim, heads, windows):
+    name, shapes = f"image_encoder.blocks.{i}", {}
+    for module, out, into in (
+        ("attn.qkv", 3 * dim, dim),
+        ("attn.proj", dim, dim),
+        ("mlp.lin1", 4 * dim, dim),
+        ("mlp.lin2", dim, 4 * dim),
+    ):
+        shapes |= {f"{name}.{module}.weight": (out, into), f"{name}.{module}.bias": (out,)}
+    for module in ("norm1", "norm2"):
+        shapes |= {f"{name}.{module}.weight": (dim,), f"{name}.{module}.bias": (dim,)}
+    for axis, window in zip("dhw", windows, strict=True):
+        shapes[f"{name}.attn.rel_pos_{axis}"] = (2 * window - 1, dim // heads)
+    return shapes | {f"{name}.adapter.down.weight": (dim // 2, dim)}
+
+
+def _target(dim=DIM, depth=DEPTH, heads=HEADS, width=WIDTH, token=(4, 8, 4), channels=2, grid=GRID):
+    """State dict of a network of ours before anything is loaded."""
+    shapes = {
+        "image_encoder.patch_embed.proj.weight": (dim, channels, *token[1:]),
+        "image_encoder.patch_embed.proj.bias": (dim,),
+        "image_encoder.patch_embed.depth_weight": (dim, token[0]),
+        "image_encoder.patch_embed.depth_bias": (dim,),
+        "image_encoder.patch_embed.label_weight": (dim, 3, *token[1:]),
+        "image_encoder.pos_embed": (1, *grid[1:], dim),
+        "image_encoder.pos_embed_depth": (1, grid[0], 1, 1, dim),
+        "image_encoder.necks.0.reduce.weight": (width, dim),
+        "text.projector.0.weight": (width, 7),
+        "mask_decoder.mask_token": (1, width),
+        "mask_decoder.image_pe.gaussian": (3, width // 2),
+    }
+    for i in range(depth):
+        shapes |= _block_shapes(i, dim, heads, grid if i == GLOBAL_BLOCK else WINDOW)
+    transformer = TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=8 * width, num_heads=8)
+    for name, tensor in transformer.state_dict().items():
+        shapes[f"mask_decoder.transformer.{name}"] = tuple(tensor.shape)
+    return {name: torch.full(shape, FRESH) for name, shape in shapes.items()}
+
+
+def _untouched(target) -> bool:
+    return all(bool((tensor == FRESH).all()) for tensor in target.values())
+
+
+def test_every_tensor_has_exactly_one_fate():
+    state, target = _state(), _target()
+    report = load_sam(state, target)
+
+    fates = [*report.loaded, *report.adapted, *report.fresh]
+    assert sorted(fates) == sorted(target)
+    for name, tensor in target.items():
+        assert bool((tensor == FRESH).all()) == (name in report.fresh), name
+    assert set(report.fresh) == {
+        name
+        for name in target
+        if re.search(r"depth_(weight|bias)|label_weight|pos_embed_depth|necks|adapter|text", name)
+    }
+    not_used = r"image_encoder\.neck|point|not_a_point|mask_downscaling|no_mask|iou|upscaling|hyper"
+    assert set(report.ignored) == {name for name in state if re.search(not_used, name)}
+
+
+def test_what_fits_is_copied_bit_by_bit():
+    state, target = _state(), _target()
+    report = load_sam(state, target)
+
+    for name in report.loaded:
+        assert torch.equal(target[name], state[name]), name
+    for part in ("blocks.2.attn.qkv.weight", "blocks.0.mlp.lin2.bias", "patch_embed.proj.bias"):
+        assert f"image_encoder.{part}" in report.loaded
+    transformer = [name for name in state if name.startswith("mask_decoder.transformer.")]
+    assert len(transformer) == 92
+    assert set(transformer) <= set(report.loaded)
+
+
+def test_patch_kernel():
+    state, target = _state(), _target()
+    report = load_sam(state, target)
+
+    name = "image_encoder.patch_embed.proj.weight"
+    wanted = resize_kernel(state[name].sum(1, keepdim=True) / 2, (8, 4))
+    torch.testing.assert_close(target[name], wanted.expand(-1, 2, -1, -1), rtol=1e-4, atol=1e-5)
+    assert "2 channels; 16x16 to 8x4 pixels" in report.adapted[name]
+
+
+def test_an_axis_is_not_taken_for_the_other():
+    """Tables that depend on one axis alone stay so; the depth table is the mean of the two."""
+    state, target = _state(), _target()
+    ramp = torch.arange(float(SAM_GRID))[:, None, None].expand(1, SAM_GRID, SAM_GRID, DIM)
+    state["image_encoder.pos_embed"] = ramp
+    for i in range(DEPTH):
+        state[f"image_encoder.blocks.{i}.attn.rel_pos_h"].fill_(2.0 + i)
+        state[f"image_encoder.blocks.{i}.attn.rel_pos_w"].fill_(6.0 + i)
+    load_sam(state, target)
+
+    position = target["image_encoder.pos_embed"]
+    assert position.shape == (1, 5, 6, DIM)
+    assert position[0, :, 0, 0].diff().min() > 0.5
+    torch.testing.assert_close(position[:, :, :1].expand_as(position), position)
+    for i in range(DEPTH):
+        for axis, value in zip("hwd", (2.0, 6.0, 4.0), strict=True):
+            table = target[f"image_encoder.blocks.{i}.attn.rel_pos_{axis}"]
+            torch.testing.assert_close(table, torch.full_like(table, value + i))
+
+
+def test_depth_table_when_the_windows_differ():
+    state, target = _state(), _target()
+    report = load_sam(state, target)
+
+    name = f"image_encoder.blocks.{GLOBAL_BLOCK}.attn.rel_pos_"
+    rows = 2 * GRID[0] - 1
+    both = [resize_relative_table(state[name + axis], rows) for axis in "hw"]
+    torch.testing.assert_close(target[name + "d"], (both[0] + both[1]) / 2)
+    assert report.adapted[name + "d"] == "mean of height and width, 15 to 5 rows"
+    assert report.adapted[name + "h"] == "15 to 9 rows, linear"
+
+
+def test_position_code_is_sams_where_depth_is_halfway():
+    """SAM's rows are (x, y), ours (depth, y, x); at depth 0.5 the first row has no say."""
+    sam = _sam()
+    target = _target()
+    load_sam(sam.state_dict(), target)
+
+    grid = (5, 7)
+    wanted = sam.prompt_encoder.pe_layer(grid)  # c h w
+    y, x = ((torch.arange(s) + 0.5) / s * 2 - 1 for s in grid)
+    places = torch.stack(torch.meshgrid(torch.zeros(1), y, x, indexing="ij"), dim=-1)[0]
+    angle = 2 * torch.pi * (places @ target["mask_decoder.image_pe.gaussian"])
+    given = torch.cat([angle.sin(), angle.cos()], dim=-1).movedim(-1, 0)
+    torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-4)
+    assert (target["mask_decoder.image_pe.gaussian"][0] == FRESH).all()
+
+
+def test_mask_token_is_that_of_the_single_mask():
+    state, target = _state(), _target()
+    report = load_sam(state, target)
+    token = target["mask_decoder.mask_token"]
+    assert torch.equal(token, state["mask_decoder.mask_tokens.weight"][:1])
+    assert report.adapted["mask_decoder.mask_token"] == "first of SAM's mask tokens"
+
+
+def test_a_decoder_of_another_width_stays_fresh():
+    state, target = _state(), _target(width=16)
+    report = load_sam(state, target)
+
+    decoder = [name for name in target if name.startswith("mask_decoder.")]
+    assert all((target[name] == FRESH).all() for name in decoder)
+    for name in decoder:
+        assert "another width" in report.fresh[name]
+    assert (
+        "[32] in the file and [16]"
+        in report.ignored["mask_decoder.transformer.norm_final_attn.bias"]
+    )
+    assert "image_encoder.blocks.0.attn.qkv.weight" in report.loaded
+
+
+def test_the_image_encoder_alone():
+    encoder = {
+        name.removeprefix("image_encoder."): tensor
+        for name, tensor in _state().items()
+        if name.startswith("image_encoder.")
+    }
+    target = _target()
+    report = load_sam(encoder, target)
+    assert "image_encoder.blocks.0.norm1.weight" in report.loaded
+    assert report.fresh["mask_decoder.mask_token"] == "the file holds no mask decoder"
+    assert "the file holds no mask decoder" in report.fresh.values()
+
+
+def test_names_after_parallel_training():
+    state, one, two = _state(), _target(), _target()
+    load_sam(state, one)
+    load_sam({f"module.{name}": tensor for name, tensor in state.items()}, two)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_tensors_of_sam_hq_are_known():
+    extra = ["hf_token.weight", "hf_mlp.layers.2.bias", "compress_vit_feat.0.weight"]
+    extra += ["embedding_encoder.3.bias", "embedding_maskfeature.1.weight"]
+    state = _state() | {f"mask_decoder.{name}": torch.zeros(3) for name in extra}
+    report = load_sam(state, _target())
+    assert all("SAM-HQ" in report.ignored[f"mask_decoder.{name}"] for name in extra)
+
+
+def test_without_relative_positions():
+    state = _state()
+    target = {name: tensor for name, tensor in _target().items() if ".rel_pos_" not in name}
+    report = load_sam(state, target)
+    tables = [name for name in state if ".rel_pos_" in name]
+    assert len(tables) == 2 * DEPTH
+    for name in tables:
+        assert report.ignored[name] == "the network is planned without relative positions"
+
+
+def test_a_single_slice_has_no_depth_table():
+    target = {name: tensor for name, tensor in _target().items() if not name.endswith("rel_pos_d")}
+    report = load_sam(_state(), target)
+    assert not any(name.endswith("rel_pos_d") for name in report.adapted)
+
+
+def test_sams_own_sizes_change_nothing():
+    """With SAM's grid, windows and token only the colours have to be adapted."""
+    state, target = _state(), _target(token=(4, 16, 16), grid=(2, SAM_GRID, SAM_GRID))
+    for name in target:
+        if name.endswith(("rel_pos_h", "rel_pos_w")):
+            target[name] = torch.full_like(state[name], FRESH)
+    report = load_sam(state, target)
+    in_plane = {name for name in report.adapted if not name.endswith("rel_pos_d")}
+    assert in_plane == {
+        "image_encoder.patch_embed.proj.weight",
+        "mask_decoder.mask_token",
+        "mask_decoder.image_pe.gaussian",
+    }
+    assert torch.equal(target["image_encoder.pos_embed"], state["image_encoder.pos_embed"])
+
+
+def test_parameters_are_written_in_place_and_keep_their_dtype():
+    module = torch.nn.Linear(DIM, 3 * DIM).bfloat16()
+    target = _target()
+    target["image_encoder.blocks.0.attn.qkv.weight"] = module.weight
+    state = _state()
+    load_sam(state, target)
+    wanted = state["image_encoder.blocks.0.attn.qkv.weight"].bfloat16()
+    assert torch.equal(module.weight, wanted)
+    assert module.weight.requires_grad
+    assert module.weight.grad_fn is None
+
+
+def test_the_file_is_left_as_it_is():
+    state = _state()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    load_sam(state, _target())
+    assert all(torch.equal(state[name], before[name]) for name in state)
+
+
+SIZES = [
+    ({"dim": 48}, r"file holds .*\(48 channels, 3 blocks, 2 heads\).*planned with .*\(24 channels"),
+    ({"depth": 4}, r"\(24 channels, 4 blocks, 2 heads\).*\(24 channels, 3 blocks, 2 heads\)"),
+    ({"heads": 4}, r"\(24 channels, 3 blocks, 4 heads\) with global attention at \[1\], but"),
+]
+
+
+@pytest.mark.parametrize(("sizes", "message"), SIZES)
+def test_an_encoder_of_another_size(sizes, message):
+    target = _target()
+    with pytest.raises(ValueError, match=message) as error:
+        load_sam(_state(**sizes), target)
+    assert _untouched(target)
+    assert "vit_l (1024 channels, 24 blocks, 16 heads, global attention at [5, 11, 17, 23])" in str(
+        error.value
+    )
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"image_encoder.patch_embed.seq.0.c.weight": torch.zeros(32, 3, 3, 3)},  # TinyViT
+        {"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(96, 3, 7, 7)},  # SAM 2
+        {"prompt_encoder.no_mask_embed.weight": torch.zeros(1, 4)},
+        {},
+    ],
+)
+def test_no_vit_image_encoder(state):
+    target = _target()
+    with pytest.raises(
+        ValueError, match="no ViT image encoder of SAM.*TinyViT.*vit_b .768 channels"
+    ):
+        load_sam(state, target)
+    assert _untouched(target)
+
+
+def test_unknown_names():
+    target = _target()
+    state = _state() | {"image_encoder.cls_token": torch.zeros(1), "blocks.0.x": torch.zeros(1)}
+    with pytest.raises(
+        ValueError, match="2 tensors that SAM has not: image_encoder.cls_token, blo"
+    ):
+        load_sam(state, target)
+    assert _untouched(target)
+
+
+@pytest.mark.parametrize("gone", ["blocks.1.mlp.lin1.bias", "pos_embed", "blocks.2.attn.rel_pos_h"])
+def test_missing_tensors(gone):
+    state, target = _state(), _target()
+    del state[f"image_encoder.{gone}"]
+    with pytest.raises(ValueError, match=f"1 places: image_encoder.{gone} is not in the file"):
+        load_sam(state, target)
+    assert _untouched(target)
+
+
+def test_misshapen_tensors():
+    state, target = _state(), _target()
+    state["image_encoder.blocks.2.mlp.lin1.weight"] = torch.zeros(2 * DIM, DIM)
+    state["image_encoder.pos_embed"] = torch.zeros(1, 65, DIM)
+    with pytest.raises(ValueError, match=r"in 2 places: .*\[1, 65, 24\] in the file") as error:
+        load_sam(state, target)
+    assert "lin1.weight is [48, 24] in the file and [96, 24] in the network" in str(error.value)
+    assert _untouched(target)
+
+
+def test_a_network_that_lacks_tensors():
+    target = _target()
+    del target["image_encoder.blocks.1.norm2.weight"]
+    with pytest.raises(ValueError, match="blocks.1.norm2.weight is not in the network"):
+        load_sam(_state(), target)
+    assert _untouched(target)
+
+
+def test_report_for_people_and_machines():
+    report = load_sam(_state(), _target())
+    lines = report.summary().splitlines()
+    assert lines[0].endswith(f"{len(report.loaded)} tensors loaded as they are")
+    assert any(re.match(r"  adapted: .*rel_pos_d and \d more \(mean of height", x) for x in lines)
+    assert any("fresh" in x and "SAM has nothing like it" in x for x in lines)
+    assert any("ignored: image_encoder.neck.0.weight and 5 more (the necks" in x for x in lines)
+    assert json.loads(json.dumps(report.to_json())) == report.to_json()
+    assert set(report.to_json()) == {"encoder", "loaded", "adapted", "fresh", "ignored"}
+
+
+def test_the_true_vit_b():
+    """All 89.7 million parameters of SAM's ViT-B but its neck's find a place."""
+    with torch.device("meta"):
+        shapes = {name: t.shape for name, t in sam_model_registry["vit_b"]().state_dict().items()}
+    state = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    state["image_encoder.blocks.11.attn.qkv.bias"].fill_(3.0)
+    target = _target(
+        dim=768, depth=12, heads=12, width=256, token=(8, 8, 8), channels=1, grid=(2, 8, 8)
+    )
+    report = load_sam(state, target)
+
+    assert report.encoder == "vit_b (768 channels, 12 blocks, 12 heads)"
+    encoder = {n: s.numel() for n, s in shapes.items() if n.startswith("image_encoder.")}
+    unused = {name for name in encoder if name in report.ignored}
+    assert unused == {name for name in encoder if name.startswith("image_encoder.neck.")}
+    assert sum(encoder.values()) == 89_670_912
+    assert (target["image_encoder.blocks.11.attn.qkv.bias"] == 3).all()
+    assert not {n for n in report.fresh if n.startswith("mask_decoder.")}

@@ -1,0 +1,256 @@
+"""RefSAM3DTrainer: nnU-Net's hooks, and nothing that could live elsewhere."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from refsam3d_nnunet.environment import read_settings
+from refsam3d_nnunet.files import write_json
+from refsam3d_nnunet.network.refsam3d import RefSAM3D
+from refsam3d_nnunet.network.tuning import apply_tuning
+from refsam3d_nnunet.optim import WarmupPolyLR, adamw
+from refsam3d_nnunet.orientation import left_right_axis
+from refsam3d_nnunet.plans import (
+    TEXT_BANK,
+    check_same_model,
+    complete_plans,
+    network_config,
+    text_shape,
+)
+from refsam3d_nnunet.text.bank import embed
+from refsam3d_nnunet.text.names import class_prompts, mentions_side
+from refsam3d_nnunet.weights.checkpoint import read_checkpoint, sha256_of
+from refsam3d_nnunet.weights.sam import load_sam
+
+
+class RefSAM3DTrainer(nnUNetTrainer):
+    """Trains RefSAM3D inside nnU-Net.
+
+    Works with plans of RefSAM3DPlanner and with any other plan: what is missing is added to the
+    plan before nnU-Net saves it into the model folder, so that the model folder alone determines
+    the network. nnU-Net's loss, sampling, augmentation, validation and prediction stay.
+
+    Args:
+        plans: Content of plans.json.
+        configuration: 2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres.
+        fold: Fold of the cross-validation.
+        dataset_json: Content of dataset.json.
+        device: Where to train.
+
+    Raises:
+        ValueError: If plan, environment, labels or earlier folds contradict each other.
+        FileNotFoundError: If the named pretrained weights do not exist.
+    """
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ) -> None:
+        plans.setdefault("continue_training", False)
+        prompts = class_prompts(dataset_json)
+        self.refsam3d: dict[str, Any] = complete_plans(
+            plans, configuration, read_settings(), prompts
+        )
+        bank = Path(nnUNet_preprocessed) / plans["dataset_name"] / TEXT_BANK
+        text = embed(prompts, encoder=self.refsam3d["text_encoder"], bank=bank)
+        self._text = text.embedding
+        self.refsam3d["text"] = {
+            "encoder": text.encoder_id,
+            "weights_sha256": text.weights_sha256,
+            "dim": int(text.embedding.words.shape[2]),
+            "words": int(text.embedding.words.shape[1]),
+        }
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self._restoring = False
+        self._iteration = 0
+        self._weights_report: dict[str, Any] | None = None
+        schedule = self.refsam3d["schedule"]
+        self.num_epochs = schedule["num_epochs"]
+        self.num_iterations_per_epoch = schedule["iterations_per_epoch"]
+        self.num_val_iterations_per_epoch = schedule["val_iterations"]
+        self.initial_lr = schedule["initial_lr"]
+        self.weight_decay = schedule["weight_decay"]
+        # Nothing below a tenth of a run is lost when it is killed.
+        self.save_every = max(1, min(50, self.num_epochs // 10))
+        self._refuse_mixed_folds()
+
+    def _refuse_mixed_folds(self) -> None:
+        folder = Path(self.output_folder_base)
+        if (folder / "plans.json").is_file() and any(folder.glob("fold_*/checkpoint_*.pth")):
+            trained = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
+            check_same_model(self.plans_manager.plans, trained, self.configuration_name, folder)
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Builds the network that a plan of this trainer describes, weights still random."""
+        block = plans_manager.plans.get("refsam3d", {})
+        text_dim, text_words = text_shape(block)
+        config = network_config(configuration_manager.configuration)
+        modalities = len(configuration_manager.normalization_schemes)
+        network = RefSAM3D(
+            num_input_channels,
+            num_output_channels,
+            text_dim=text_dim,
+            text_words=text_words,
+            label_channels=num_input_channels - modalities,
+            deep_supervision=enable_deep_supervision,
+            **config.to_json(),
+        )
+        apply_tuning(network, block["tuning"])
+        return network
+
+    def initialize(self) -> None:
+        """Builds everything, then fills in text embeddings and pretrained weights."""
+        super().initialize()
+        network = self._bare_network()
+        network.text.store(
+            torch.from_numpy(self._text.words),
+            torch.from_numpy(self._text.mask),
+            torch.from_numpy(self._text.sentence),
+        )
+        if self.refsam3d["checkpoint"] and not self._restoring:
+            state = read_checkpoint(Path(self.refsam3d["checkpoint"]))
+            report = load_sam(state, dict(network.state_dict()))
+            self._weights_report = report.to_json()
+            self.print_to_log_file(report.summary())
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Restores a run; its weights make the pretrained ones unnecessary."""
+        self._restoring = True
+        super().load_checkpoint(filename_or_checkpoint)
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolyLR]:
+        """AdamW over what is tuned, with warm-up and polynomial decay."""
+        optimizer = adamw(self.network, lr=self.initial_lr, weight_decay=self.weight_decay)
+        scheduler = WarmupPolyLR(
+            optimizer,
+            initial_lr=self.initial_lr,
+            num_epochs=self.num_epochs,
+            warmup_epochs=self.refsam3d["schedule"]["warmup_fraction"] * self.num_epochs,
+            step=1 / self.num_iterations_per_epoch,
+        )
+        return optimizer, scheduler
+
+    def _build_loss(self) -> nn.Module:
+        """nnU-Net's loss; each auxiliary mask weighs half of the next finer one."""
+        deep, self.enable_deep_supervision = self.enable_deep_supervision, False
+        loss = super()._build_loss()
+        self.enable_deep_supervision = deep
+        weights = [0.5**i for i in range(len(self._get_deep_supervision_scales()))]
+        return DeepSupervisionWrapper(loss, [w / sum(weights) for w in weights])
+
+    def _get_deep_supervision_scales(self) -> list[list[float]]:
+        config = network_config(self.configuration_manager.configuration)
+        dims = len(self.configuration_manager.patch_size)
+        levels = range(config.auxiliary_masks + 1)
+        return [[1 / s for s in config.stride_of(level)[-dims:]] for level in levels]
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Switches the auxiliary masks."""
+        self._bare_network().deep_supervision = enabled
+
+    def _bare_network(self) -> RefSAM3D:
+        """The network without the wrappers of DDP and torch.compile."""
+        network = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:  # noqa: N802
+        """nnU-Net's augmentation, without the mirroring that would swap left and right."""
+        rotation, dummy_2d, initial_patch_size, axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if mentions_side(self.refsam3d["class_prompts"]):
+            dropped = self._left_right_axes()
+            axes = tuple(axis for axis in axes if axis not in dropped)
+            self.print_to_log_file(
+                f"Labels name a side: no mirroring along axis {sorted(dropped)}, in training and "
+                f"prediction; axes {axes} remain."
+            )
+            self.inference_allowed_mirroring_axes = axes or None
+        return rotation, dummy_2d, initial_patch_size, axes or None
+
+    def _left_right_axes(self) -> set[int]:
+        """Patch axes that run along the patient's left-right in any case of the data set."""
+        transpose = self.plans_manager.transpose_forward
+        cases = sorted(Path(self.preprocessed_dataset_folder).glob("*.pkl"))
+        axes = {left_right_axis(load_pickle(str(case)), transpose) for case in cases}
+        dropped_by_2d = 3 - len(self.configuration_manager.patch_size)
+        return {axis - dropped_by_2d for axis in axes if axis is not None} - {-1}
+
+    def on_train_start(self) -> None:
+        """Starts as nnU-Net does, then says and records what was chosen."""
+        super().on_train_start()
+        record = self._record()
+        if self.local_rank == 0:
+            write_json(Path(self.output_folder) / "refsam3d_run.json", record)
+        told = {key: value for key, value in record.items() if key != "weights"}
+        self.print_to_log_file("RefSAM3D:", json.dumps(told, indent=2))
+        if self.refsam3d["tuning"] == "scratch":
+            self.print_to_log_file(
+                "RefSAM3D: NO PRETRAINED WEIGHTS. The image encoder starts from random numbers; "
+                "name a SAM or MedSAM checkpoint in REFSAM3D_CHECKPOINT to adapt one."
+            )
+
+    def _record(self) -> dict[str, Any]:
+        block, checkpoint = self.refsam3d, self.refsam3d["checkpoint"]
+        config = network_config(self.configuration_manager.configuration)
+        parameters = list(self._bare_network().parameters())
+        return {
+            "preset": config.preset,
+            "token_grid": config.grid_size,
+            "patch_size": self.configuration_manager.patch_size,
+            "batch_size": self.batch_size,
+            "tuning": block["tuning"],
+            "parameters": sum(p.numel() for p in parameters),
+            "parameters_tuned": sum(p.numel() for p in parameters if p.requires_grad),
+            "checkpoint": checkpoint,
+            "checkpoint_sha256": sha256_of(Path(checkpoint)) if checkpoint else None,
+            "weights": self._weights_report,
+            "text": block["text"],
+            "class_prompts": block["class_prompts"],
+            "mirroring_axes": self.inference_allowed_mirroring_axes,
+            "schedule": block["schedule"],
+            "started_at_epoch": self.current_epoch,
+            "device": str(self.device),
+            "precision": "float16 autocast" if self.device.type == "cuda" else "float32",
+            "compiled": self._do_i_compile(),
+            "python": platform.python_version(),
+            "versions": {
+                name: version(name) for name in ("refsam3d_nnunet", "nnunetv2", "torch")
+            },
+        }
+
+    def on_train_epoch_start(self) -> None:
+        """Starts counting iterations for the learning rate."""
+        super().on_train_epoch_start()
+        self._iteration = 0
+
+    def train_step(self, batch: dict) -> dict:
+        """One step at the learning rate of its iteration."""
+        elapsed = self._iteration / self.num_iterations_per_epoch
+        self.lr_scheduler.step(self.current_epoch + elapsed)
+        self._iteration += 1
+        return super().train_step(batch)
+
+    def plot_network_architecture(self) -> None:
+        """nnU-Net's plot needs a package that no longer runs; the plan is the description."""
