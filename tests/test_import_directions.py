@@ -1,6 +1,8 @@
 """Imports inside the package run one way: a module imports its own layer or lower ones."""
 
 import ast
+import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -115,6 +117,18 @@ def test_what_runs_at_start_is_stdlib_only(module):
 
 def test_the_hook_imports_nothing_of_the_package():
     assert _own(_imports(MODULES["__init__"]) | _imports(MODULES["_autoload"])) == set()
+
+
+@pytest.fixture(scope="module")
+def required():
+    """Import names of what setup.py requires."""
+    names = runpy.run_path(str(REPO / "setup.py"))["INSTALL_REQUIRES"]
+    return {re.split("[<>=]", name)[0].replace("-", "_") for name in names}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_imported_is_required(module, required):
+    assert _third_party(_imports(MODULES[module])) <= required
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("network")])

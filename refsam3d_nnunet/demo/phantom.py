@@ -49,7 +49,7 @@ _CODE = {name: code for code, name in enumerate(_SIGNAL)}
 _PART_OF = {"disc": "spine"}
 
 # Extent that is scanned, in mm along x, y, z: the body with a margin of air.
-_FIELD_OF_VIEW = (218.0, 180.0, 192.0)
+_FIELD_OF_VIEW = (208.0, 168.0, 176.0)
 
 
 class Ellipsoid(NamedTuple):
@@ -130,8 +130,8 @@ def make_case(
     if index < 0 or seed < 0:
         raise ValueError(f"index and seed must be 0 or more, got {index} and {seed}")
     rng = np.random.default_rng([seed, index])
-    in_plane = float(np.round(rng.uniform(2.8, 3.3), 2))
-    spacing = (float(np.round(rng.uniform(3.6, 4.6), 2)), in_plane, in_plane)
+    in_plane = float(np.round(rng.uniform(3.0, 3.5), 2))
+    spacing = (float(np.round(rng.uniform(4.0, 4.8), 2)), in_plane, in_plane)
     shape = tuple(int(n) for n in np.round(np.divide(_FIELD_OF_VIEW[::-1], spacing)))
     tissue = _draw(_body_coordinates(shape, spacing, rng), rng)
     classes = [LABELS.get(_PART_OF.get(name, name), 0) for name in _SIGNAL]
@@ -279,7 +279,7 @@ def _draw_columns(points: Field, tissue: NDArray[np.uint8], rng: Rng) -> None:
     tissue[spine] = _CODE["spine"]
     tissue[spine & ((z + offset) % 26 < 5)] = _CODE["disc"]
     tissue[np.hypot(x, y - 57) < 5.5] = _CODE["cerebrospinal fluid"]
-    for name, center, radius in (("aorta", 9.5, 8.5), ("vena cava", -10.5, 8.0)):
+    for name, center, radius in (("aorta", 10.5, 9.5), ("vena cava", -11.5, 9.0)):
         wide = radius * rng.uniform(0.92, 1.08)
         tissue[np.hypot(x - center - sway, y - 14) < wide] = _CODE[name]
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from refsam3d_nnunet.config import NetworkConfig
 from refsam3d_nnunet.network.attention import Extent
 from refsam3d_nnunet.network.image_stem import ConvNormAct
+from refsam3d_nnunet.network.mlp import mlp
 from refsam3d_nnunet.network.position import FourierPosition
 from refsam3d_nnunet.network.segment_anything_parts import TwoWayTransformer
 
@@ -26,9 +27,8 @@ class HyperNetwork(nn.Module):
 
     def __init__(self, dim: int, channels: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, channels + 1)
-        )
+        self.mlp = mlp(dim, dim, channels + 1)
+        nn.init.normal_(self.mlp[-1].weight, std=(dim * channels) ** -0.5)  # logits of order one
 
     def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
         """Masks (b k D H W) from class tokens (b k c) and features (b c D H W)."""

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refsam3d_nnunet.network.mlp import mlp
+
 
 class TextPrompts(nn.Module):
     """Text tokens of all prompts.
@@ -36,14 +38,7 @@ class TextPrompts(nn.Module):
             ("sentences", torch.zeros(num_prompts, text_dim)),
         ):
             self.seg_layers.register_buffer(name, tensor)
-        hidden = text_dim // 2
-        self.projector = nn.Sequential(
-            nn.Linear(text_dim, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, dim),
-        )
+        self.projector = mlp(text_dim, text_dim // 2, dim)
 
     def store(self, words: Tensor, mask: Tensor, sentences: Tensor) -> None:
         """Fills the buffers.

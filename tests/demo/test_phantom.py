@@ -55,7 +55,7 @@ def test_every_case_has_every_label(cases):
 
 
 def test_grid_and_spacing_stay_in_their_ranges(cases):
-    low, high = (40, 54, 64), (56, 72, 80)
+    low, high = (36, 48, 58), (45, 57, 70)
     for image, labels, (depth, height, width) in cases:
         assert image.shape == labels.shape
         assert all(a <= n <= b for n, a, b in zip(image.shape, low, high, strict=True))

@@ -21,7 +21,9 @@ def test_staging_reads_both_forms_and_leaves_them_alone(
     data = make_raw(tmp_path / "mine", 9, channels=channels, listed=listed)
     before = contents(data)
     description = staging.read_description(data)
-    train, test = staging.split_cases(load(data))
+    cases = load(data)
+    train, test = staging.split_cases(cases)
+    assert [case.name for case in cases] == [f"case{i:02d}" for i in range(9)]
     workspace = open_workspace(tmp_path / "out", "Dataset001_Mine", data)
     staging.stage_data(workspace, description, train, test)
 

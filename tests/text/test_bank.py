@@ -1,6 +1,7 @@
 """The bank of text embeddings, with an encoder that counts what it is asked."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -209,15 +210,24 @@ def test_arrays_that_are_no_bank(tmp_path):
             read_bank(tmp_path / name)
 
 
-def test_a_failed_write_leaves_the_old_bank(encoder, path, monkeypatch, caplog):
+def _half_a_write(stream, **_):
+    stream.write(b"half a fi")
+    raise OSError("disk full")
+
+
+def _no_rename(*_):
+    raise OSError("disk full")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "failure"), [(np, "savez", _half_a_write), (os, "replace", _no_rename)]
+)
+def test_a_failed_write_leaves_the_old_bank(
+    module, name, failure, encoder, path, monkeypatch, caplog
+):
     embed(["liver"], encoder="letters", bank=path)
     before = path.read_bytes()
-
-    def fail(stream, **_):
-        stream.write(b"half a fi")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(np, "savez", fail)
+    monkeypatch.setattr(module, name, failure)
     result = embed(["spleen"], encoder="letters", bank=path)
 
     assert result.embedding.words.shape == (1, 6, DIM)

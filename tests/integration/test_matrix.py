@@ -1,0 +1,68 @@
+"""Every kind of labels, configuration and plan, through nnU-Net's own commands."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from tests.integration.conftest import LABELS, SHAPE, Workspace
+
+pytestmark = pytest.mark.integration
+CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
+CASE = "case_5"
+
+
+def add_lowres_and_cascade(plans: dict) -> None:
+    """nnU-Net plans these only for images much larger than ours."""
+    configurations = plans["configurations"]
+    configurations["3d_lowres"] = {
+        "inherits_from": "3d_fullres",
+        "data_identifier": f"{plans['plans_name']}_3d_lowres",
+        "spacing": [1.5 * s for s in configurations["3d_fullres"]["spacing"]],
+        "next_stage": "3d_cascade_fullres",
+    }
+    configurations["3d_cascade_fullres"] = {
+        "inherits_from": "3d_fullres",
+        "previous_stage": "3d_lowres",
+    }
+
+
+@pytest.mark.parametrize("planner", ["ExperimentPlanner", "RefSAM3DPlanner"])
+@pytest.mark.parametrize("variant", LABELS)
+def test_train_validate_predict(tmp_path, variant, planner):
+    space = Workspace(tmp_path, variant)
+    plans = "nnUNetPlans" if planner == "ExperimentPlanner" else "RefSAM3DPlans"
+    space.run(
+        "nnUNetv2_extract_fingerprint -d 901 -np 1",
+        f"nnUNetv2_plan_experiment -d 901 -pl {planner}",
+    )
+    space.edit_plans(plans, add_lowres_and_cascade)
+    # Fold "all", since a cascade needs the first stage's predictions of every case.
+    images, outputs = space.raw / space.name / "imagesTs", tmp_path / "predicted"
+    commands = [
+        f"nnUNetv2_preprocess -d 901 -plans_name {plans} -np 1 -c 2d 3d_fullres 3d_lowres --no_pbar"
+    ]
+    for configuration in CONFIGURATIONS:
+        commands.append(
+            f"nnUNetv2_train 901 {configuration} all -tr RefSAM3DTrainer -p {plans} -device cpu"
+        )
+        previous = f" -prev_stage_predictions {outputs / '3d_lowres'}"
+        commands.append(
+            f"nnUNetv2_predict -d 901 -i {images} -o {outputs / configuration} -f all"
+            f" -tr RefSAM3DTrainer -p {plans} -c {configuration} -device cpu -npp 0 -nps 0"
+            + previous * ("cascade" in configuration)
+        )
+    space.run(*commands)
+
+    values = {v for value in LABELS[variant].values() for v in np.atleast_1d(value)}
+    for configuration in CONFIGURATIONS:
+        predicted = sitk.ReadImage(str(outputs / configuration / f"{CASE}.nii.gz"))
+        assert sitk.GetArrayFromImage(predicted).shape == SHAPE
+        assert set(np.unique(sitk.GetArrayFromImage(predicted))) <= values - {3}
+        model = space.model(configuration, plans)
+        record = json.loads((model / "fold_all" / "refsam3d_run.json").read_text())
+        # All variants name a side: the last axis, left to right, is never mirrored.
+        assert record["mirroring_axes"] == ([0] if configuration == "2d" else [0, 1])
+        summary = json.loads((model / "fold_all" / "validation" / "summary.json").read_text())
+        assert len(summary["metric_per_case"]) == 5
