@@ -1,4 +1,4 @@
-"""RefSAM3DPlanner: patch, batch, tokens and encoder size from the fingerprint and a memory target."""
+"""RefSAM3DPlanner: patch, batch, tokens and encoder size from fingerprint and memory target."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,4 +131,8 @@ class RefSAM3DPlanner(ExperimentPlanner):
         self.block["text_encoder"] = text.encoder_id
         plans["refsam3d"] = self.block
         super().save_plans(plans)
-        print(f"RefSAM3D: prompts {self.prompts}, text encoder {text.encoder_id}, stored in {bank}")
+        print(  # noqa: T201 - as nnU-Net's planners do
+            f"RefSAM3D: prompts {self.prompts}; text encoder {text.encoder_id}, embeddings in "
+            f"{bank}; tuning mode {self.block['tuning']}; pretrained weights "
+            f"{self.block['checkpoint'] or 'NONE, set REFSAM3D_CHECKPOINT to adapt SAM'}"
+        )

@@ -104,12 +104,21 @@ class NetworkConfig:
     preset: str = ""
 
     def __post_init__(self) -> None:
+        self._check_extents()
+        self._check_encoder()
+        self._check_decoder()
+
+    def _check_extents(self) -> None:
         for name in ("patch_size", "token_size", "window_size"):
             extent = getattr(self, name)
             if len(extent) != 3 or any(int(e) != e or e < 1 for e in extent):
                 raise ValueError(f"{name} must be three positive integers, got {extent}")
-        if any(t & (t - 1) for t in self.token_size):
-            raise ValueError(f"token_size must be powers of two, got {self.token_size}")
+        if any(t & (t - 1) for t in self.token_size) or max(self.token_size) < 2:
+            raise ValueError(
+                f"token_size must be powers of two, one of them 2 at least, got {self.token_size}"
+            )
+
+    def _check_encoder(self) -> None:
         if self.embed_dim % self.num_heads:
             raise ValueError(
                 f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}"
@@ -120,6 +129,8 @@ class NetworkConfig:
                 raise ValueError(
                     f"{name} must be ascending and lie in [0, {self.depth}), got {blocks}"
                 )
+
+    def _check_decoder(self) -> None:
         if self.decoder_dim % 16:
             raise ValueError(f"decoder_dim must be a multiple of 16, got {self.decoder_dim}")
         if len(self.stem_channels) != self.halvings:
@@ -127,10 +138,9 @@ class NetworkConfig:
                 f"stem_channels needs one entry per halving of the token {self.token_size}, "
                 f"that is {self.halvings}, got {self.stem_channels}"
             )
-        if not 0 <= self.auxiliary_masks < max(self.halvings, 1):
+        if not 0 <= self.auxiliary_masks < self.halvings:
             raise ValueError(
-                f"auxiliary_masks must lie in [0, {max(self.halvings, 1)}), "
-                f"got {self.auxiliary_masks}"
+                f"auxiliary_masks must lie in [0, {self.halvings}), got {self.auxiliary_masks}"
             )
 
     @property
@@ -163,9 +173,7 @@ class NetworkConfig:
         An axis with small tokens is pooled late: its voxels are thick, so the finest
         resolutions halve the other axes only, as nnU-Net's U-Nets do.
         """
-        d, h, w = (
-            max(1, token >> (self.halvings - level)) for token in self.token_size
-        )
+        d, h, w = (max(1, token >> (self.halvings - level)) for token in self.token_size)
         return d, h, w
 
     def kernel_of(self, level: int) -> Extent:

@@ -8,7 +8,7 @@ from refsam3d_nnunet.config import Extent, NetworkConfig, preset_named
 # Channels of stem and decoder, full resolution first: few where voxels are many.
 STEM_CHANNELS = (16, 32, 64, 128, 128)
 # Fine tokens are what small structures need; large encoders pay for each of them.
-MOST_TOKENS = {"vit_t": 4096, "vit_s": 4096, "vit_b": 2048, "vit_l": 2048, "vit_h": 2048}
+MOST_TOKENS = {"vit_t": 6144, "vit_s": 6144, "vit_b": 2048, "vit_l": 2048, "vit_h": 2048}
 # Up to so many tokens every block attends to all of them.
 MOST_GLOBAL_TOKENS = 1024
 FINEST_TOKEN, COARSEST_TOKEN = 8, 32

@@ -92,8 +92,7 @@ def largest_patch(
         product *= value
     scale = (voxels / product) ** (1 / len(density))
     return [
-        max(1, min(round(d * scale), round(m)))
-        for d, m in zip(density, median_shape, strict=True)
+        max(1, min(round(d * scale), round(m))) for d, m in zip(density, median_shape, strict=True)
     ]
 
 

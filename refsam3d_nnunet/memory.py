@@ -149,9 +149,7 @@ def _two_way(config: NetworkConfig, task: Task) -> Saved:
 
 def _convolutions(config: NetworkConfig) -> Saved:
     """Stem and up-blocks keep input and output of each norm, up-blocks also the concatenation."""
-    return Saved(
-        sum(6 * s * _voxels(config, i) for i, s in enumerate(config.stem_channels))
-    )
+    return Saved(sum(6 * s * _voxels(config, i) for i, s in enumerate(config.stem_channels)))
 
 
 def _loss_bytes(config: NetworkConfig, task: Task) -> int:

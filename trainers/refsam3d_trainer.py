@@ -68,12 +68,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
         bank = Path(nnUNet_preprocessed) / plans["dataset_name"] / TEXT_BANK
         text = embed(prompts, encoder=self.refsam3d["text_encoder"], bank=bank)
         self._text = text.embedding
-        self.refsam3d["text"] = {
-            "encoder": text.encoder_id,
-            "weights_sha256": text.weights_sha256,
-            "dim": int(text.embedding.words.shape[2]),
-            "words": int(text.embedding.words.shape[1]),
-        }
+        self.refsam3d["text"] = text.to_json()
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._restoring = False
         self._iteration = 0
@@ -123,11 +118,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
         """Builds everything, then fills in text embeddings and pretrained weights."""
         super().initialize()
         network = self._bare_network()
-        network.text.store(
-            torch.from_numpy(self._text.words),
-            torch.from_numpy(self._text.mask),
-            torch.from_numpy(self._text.sentence),
-        )
+        network.text.store(*(torch.from_numpy(array) for array in self._text.arrays()))
         if self.refsam3d["checkpoint"] and not self._restoring:
             state = read_checkpoint(Path(self.refsam3d["checkpoint"]))
             report = load_sam(state, dict(network.state_dict()))
@@ -180,22 +171,22 @@ class RefSAM3DTrainer(nnUNetTrainer):
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
         if mentions_side(self.refsam3d["class_prompts"]):
-            dropped = self._left_right_axes()
-            axes = tuple(axis for axis in axes if axis not in dropped)
+            axes = self._axes_that_keep_sides(axes)
             self.print_to_log_file(
-                f"Labels name a side: no mirroring along axis {sorted(dropped)}, in training and "
-                f"prediction; axes {axes} remain."
+                f"Labels name a side: mirroring, in training and prediction, along {axes} only."
             )
-            self.inference_allowed_mirroring_axes = axes or None
-        return rotation, dummy_2d, initial_patch_size, axes or None
+            self.inference_allowed_mirroring_axes = axes
+        return rotation, dummy_2d, initial_patch_size, axes
 
-    def _left_right_axes(self) -> set[int]:
-        """Patch axes that run along the patient's left-right in any case of the data set."""
+    def _axes_that_keep_sides(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Those patch axes that run along the patient's left-right in no case of the data set."""
         transpose = self.plans_manager.transpose_forward
         cases = sorted(Path(self.preprocessed_dataset_folder).glob("*.pkl"))
-        axes = {left_right_axis(load_pickle(str(case)), transpose) for case in cases}
-        dropped_by_2d = 3 - len(self.configuration_manager.patch_size)
-        return {axis - dropped_by_2d for axis in axes if axis is not None} - {-1}
+        found = {left_right_axis(load_pickle(str(case)), transpose) for case in cases}
+        if None in found:  # a geometry that says nothing: any axis may be the one
+            return None
+        slices = 3 - len(self.configuration_manager.patch_size)  # a 2D patch lacks the first axis
+        return tuple(axis for axis in axes if axis + slices not in found) or None
 
     def on_train_start(self) -> None:
         """Starts as nnU-Net does, then says and records what was chosen."""
@@ -235,9 +226,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
             "precision": "float16 autocast" if self.device.type == "cuda" else "float32",
             "compiled": self._do_i_compile(),
             "python": platform.python_version(),
-            "versions": {
-                name: version(name) for name in ("refsam3d_nnunet", "nnunetv2", "torch")
-            },
+            "versions": {name: version(name) for name in ("refsam3d_nnunet", "nnunetv2", "torch")},
         }
 
     def on_train_epoch_start(self) -> None:

@@ -9,16 +9,13 @@ from collections.abc import Callable
 from typing import TextIO
 
 _NUMBER = re.compile(r"(?<![\w.])(nan|\d+\.?\d*(?:e[+-]?\d+)?)")
-_TRAINING = re.compile(
-    r"\b(Epoch time:|Epoch|train_loss|Pseudo dice|Mean Validation Dice:)\s+(.+)$"
-)
+_TRAINING = re.compile(r"^(Epoch time:|Epoch|train_loss|Pseudo dice|Mean Validation Dice:)\s+(.+)$")
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+: ")
 _WORTH_SHOWING = re.compile(
-    r"RefSAM3D|refsam3d|\bwarning\b|\berror\b|^Fingerprint|^Experiment planning|^Preprocessing\.",
+    r"^RefSAM3D: [^{]|\b(warning|error)\b|^Fingerprint|^Experiment planning|^Preprocessing\.\.",
     re.IGNORECASE,
 )
-_NOISE = re.compile(
-    r"[{}\"]|Unable to plot|perform_everything_on_device|If you didn't see any error"
-)
+_NOISE = re.compile(r"[{}\"]|Unable to plot|didn't see any error")
 _CASE_STARTS = re.compile(r"^perform_everything_on_device: ")
 
 
@@ -119,6 +116,7 @@ class StageOutput:
 
     def __call__(self, line: str) -> None:
         """Takes one line of output."""
+        line = _STAMP.sub("", line)
         match = _TRAINING.search(line)
         if match:
             self._train(match[1], match[2].strip())

@@ -25,9 +25,7 @@ class ImageEncoder3D(nn.Module):
         label_channels: One-hot channels of a cascade's previous stage.
     """
 
-    def __init__(
-        self, config: NetworkConfig, image_channels: int, label_channels: int = 0
-    ) -> None:
+    def __init__(self, config: NetworkConfig, image_channels: int, label_channels: int = 0) -> None:
         super().__init__()
         grid = config.grid_size
         self.level_blocks = config.level_blocks

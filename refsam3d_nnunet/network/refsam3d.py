@@ -58,9 +58,7 @@ class RefSAM3D(nn.Module):
             )
         self.config = config = NetworkConfig.from_json(architecture)
         self.deep_supervision = deep_supervision
-        self.image_encoder = ImageEncoder3D(
-            config, input_channels - label_channels, label_channels
-        )
+        self.image_encoder = ImageEncoder3D(config, input_channels - label_channels, label_channels)
         self.image_stem = ImageStem(config, input_channels)
         self.text = TextPrompts(num_classes, text_words, text_dim, config.decoder_dim)
         self.cross_attention = nn.ModuleList(

@@ -95,6 +95,7 @@ def test_other_output_is_told_apart(estimate):
         "Fingerprint extraction...",
         STAMP + "RefSAM3D: NO PRETRAINED WEIGHTS.",
         STAMP + "RefSAM3D: {",
+        "Plans were saved to RefSAM3DPlans.json",
         '  "refsam3d_nnunet": "1"',
         "WARNING: affine mismatch",
         "If you didn't see any error messages then your dataset is most likely OK!",
@@ -104,7 +105,7 @@ def test_other_output_is_told_apart(estimate):
 
     assert shown(estimate, lines) == [
         "  Fingerprint extraction...",
-        f"  {STAMP}RefSAM3D: NO PRETRAINED WEIGHTS.",
+        "  RefSAM3D: NO PRETRAINED WEIGHTS.",
         "  WARNING: affine mismatch",
         "  Dice 0.812 on nnU-Net's own validation cases",
     ]

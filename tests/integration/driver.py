@@ -1,6 +1,6 @@
 """Runs nnU-Net's own commands one after the other in one process, to import torch only once.
 
-    python driver.py '["nnUNetv2_train", "1", "3d_fullres", "0"]' '[...]' ...
+python driver.py '["nnUNetv2_train", "1", "3d_fullres", "0"]' '[...]' ...
 """
 
 import json

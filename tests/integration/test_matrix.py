@@ -51,7 +51,8 @@ def test_train_validate_predict(tmp_path, variant, planner):
         commands.append(
             f"nnUNetv2_predict -d 901 -i {images} -o {outputs / configuration} -f all"
             f" -tr RefSAM3DTrainer -p {plans} -c {configuration} -device cpu -npp 0 -nps 0"
-            + previous * ("cascade" in configuration)
+            + previous
+            * ("cascade" in configuration)
         )
     space.run(*commands)
 

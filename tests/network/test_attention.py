@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -13,7 +14,7 @@ def explicit_attention(layer: VolumeAttention, x: torch.Tensor) -> torch.Tensor:
     heads, head_dim = layer.num_heads, c // layer.num_heads
     q, k, v = layer.qkv(x).reshape(b, -1, 3, heads, head_dim).permute(2, 0, 3, 1, 4)
     scores = q @ k.transpose(-1, -2) / math.sqrt(head_dim)
-    places = [(i, j, l) for i in range(d) for j in range(h) for l in range(w)]
+    places = list(itertools.product(range(d), range(h), range(w)))
     for i, (di, hi, wi) in enumerate(places):
         for j, (dj, hj, wj) in enumerate(places):
             bias = layer.rel_pos_h[hi - hj + h - 1] + layer.rel_pos_w[wi - wj + w - 1]
@@ -76,6 +77,4 @@ def test_a_window_does_not_see_its_neighbour():
 def test_windows_clamp_to_a_thin_grid():
     block = Block3D(12, 2, grid_size=(2, 9, 9), window_size=(8, 8, 8), adapter_dim=4)
     assert block.window == (2, 8, 8)
-    assert not Block3D(
-        12, 2, grid_size=(2, 9, 9), window_size=(9, 9, 9), adapter_dim=4
-    ).windowed
+    assert not Block3D(12, 2, grid_size=(2, 9, 9), window_size=(9, 9, 9), adapter_dim=4).windowed

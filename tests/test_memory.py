@@ -1,0 +1,118 @@
+"""The planner's formulas against what autograd and the network really hold."""
+
+import pytest
+import torch
+
+from refsam3d_nnunet.design import design_network
+from refsam3d_nnunet.fit import fit_to_memory, largest_patch, smaller_batch
+from refsam3d_nnunet.memory import Task, parameters, saved_activations, step_gb
+from refsam3d_nnunet.network.refsam3d import RefSAM3D
+from refsam3d_nnunet.network.tuning import apply_tuning
+
+# Patch, spacing, preset, tuning mode, channels (labels among them), prompts.
+PLANS = [
+    ((40, 56, 40), (1, 1, 1), "vit_s", "scratch", 1, 0, 3),
+    ((16, 96, 96), (3, 1, 1), "vit_t", "scratch", 3, 2, 8),
+    ((48, 48, 48), (1, 1, 1), "vit_b", "adapter", 1, 0, 3),
+    ((96, 128), (1, 1), "vit_s", "full", 4, 0, 5),
+    ((256, 320), (1, 1), "vit_b", "adapter", 1, 0, 2),
+    ((96, 96, 96), (1, 1, 1), "vit_t", "scratch", 1, 0, 20),
+]
+WORDS, TEXT_DIM = 6, 384
+
+
+def planned(plan) -> tuple[RefSAM3D, Task, torch.Tensor]:
+    patch, spacing, preset, tuning, channels, labels, prompts = plan
+    network = RefSAM3D(
+        channels,
+        prompts,
+        text_dim=TEXT_DIM,
+        text_words=WORDS,
+        label_channels=labels,
+        deep_supervision=True,
+        **design_network(patch, spacing, preset).to_json(),
+    )
+    apply_tuning(network, tuning)
+    task = Task(channels, prompts, tuning, WORDS, TEXT_DIM, labels)
+    return network.train(), task, torch.randn(1, channels, *patch)
+
+
+def saved_bytes(network: RefSAM3D, image: torch.Tensor) -> int:
+    """Bytes of the storages that autograd keeps, each once, the network's own aside."""
+    own = {t.untyped_storage().data_ptr() for t in [*network.parameters(), *network.buffers()]}
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage  # alive, so that no address is used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(image)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan[2]}-{plan[3]}-{plan[0]}")
+def test_activations_are_those_autograd_saves(plan):
+    network, task, image = planned(plan)
+    estimate = saved_activations(network.config, task).bytes(compute_size=4)
+    assert estimate == pytest.approx(saved_bytes(network, image), rel=0.15)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan[2]}-{plan[3]}-{plan[0]}")
+def test_parameters_are_counted_exactly(plan):
+    network, task, _ = planned(plan)
+    tuned = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert parameters(network.config, task) == (
+        sum(p.numel() for p in network.parameters()),
+        tuned,
+    )
+
+
+def test_a_frozen_trunk_takes_less():
+    config = design_network((128, 128, 128), (1, 1, 1), "vit_b")
+    assert step_gb(config, Task(1, 3, "adapter"), 2) < 0.8 * step_gb(config, Task(1, 3, "full"), 2)
+
+
+def fitted(memory_gb: float, preset: str = "vit_s"):
+    return fit_to_memory(
+        (160, 160, 160),
+        (1, 1, 1),
+        (200, 180, 400),
+        preset=preset,
+        task=Task(1, 3),
+        memory_gb=memory_gb,
+    )
+
+
+@pytest.mark.parametrize("memory_gb", [2.5, 4, 8, 24])
+def test_a_plan_uses_the_memory_it_may(memory_gb):
+    plan = fitted(memory_gb)
+    assert plan.patch_size == plan.config.padded_size
+    assert step_gb(plan.config, Task(1, 3), plan.batch_size) <= memory_gb
+    assert step_gb(plan.config, Task(1, 3), plan.batch_size + 1) > memory_gb
+
+
+def test_the_axis_that_covers_most_of_the_image_gives_way():
+    depth, height, width = fitted(2.5).patch_size
+    assert height < width
+    assert depth < width
+
+
+def test_a_target_too_small_for_one_patch_is_refused():
+    message = r"target of 0.5 GB is too small for vit_s.*patch of only .* takes .* GB.*Raise -gpu"
+    with pytest.raises(ValueError, match=message):
+        fitted(0.5)
+
+
+def test_the_first_patch_is_a_cube_in_mm_cut_to_the_image():
+    assert largest_patch((2, 1, 1), (100, 90, 300), 128**3) == [81, 90, 161]
+    assert largest_patch((1, 1), (30.4, 500), 64**2) == [30, 64]
+
+
+def test_a_batch_planned_for_another_network_is_cut_to_the_memory():
+    config = design_network((512, 512), (1, 1), "vit_s")
+    batch = smaller_batch(config, Task(1, 3), 100, memory_gb=8)
+    assert 2 < batch < 100
+    assert smaller_batch(config, Task(1, 3), 3, memory_gb=8) == 3

@@ -1,0 +1,137 @@
+import copy
+import pydoc
+
+import pytest
+
+from refsam3d_nnunet.design import design_network
+from refsam3d_nnunet.environment import Settings, read_settings
+from refsam3d_nnunet.plans import (
+    NETWORK_CLASS,
+    architecture,
+    check_same_model,
+    complete_plans,
+    network_config,
+    new_block,
+    text_shape,
+)
+
+PROMPTS = ["background", "liver"]
+
+
+def default_plans() -> dict:
+    """The parts of nnUNetPlans that matter here."""
+    return {
+        "configurations": {
+            "3d_fullres": {
+                "patch_size": [20, 56, 40],
+                "spacing": [3.0, 1.0, 1.0],
+                "architecture": {"network_class_name": "somewhere.PlainConvUNet"},
+            },
+            "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+        }
+    }
+
+
+def our_plans(**settings) -> dict:
+    plans = default_plans()
+    plans["refsam3d"] = new_block(Settings(**settings))
+    config = design_network((24, 56, 40), (1, 1, 1), "vit_s")
+    plans["configurations"]["3d_fullres"]["architecture"] = architecture(config)
+    return plans
+
+
+def completed(plans=None, settings=None, configuration="3d_fullres") -> dict:
+    plans = default_plans() if plans is None else plans
+    complete_plans(plans, configuration, settings or Settings(), PROMPTS)
+    return plans
+
+
+def test_network_class_can_be_found_by_nnunet():
+    assert pydoc.locate(NETWORK_CLASS).__name__ == "RefSAM3D"
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "3d_cascade_fullres"])
+def test_any_plan_gets_our_architecture_for_its_own_patch(configuration):
+    plans = completed(configuration=configuration)
+    config = network_config(plans["configurations"][configuration])
+    assert config.patch_size == (20, 56, 40)
+    assert config.preset == "vit_t"
+    assert plans["refsam3d"]["class_prompts"] == PROMPTS
+
+
+def test_our_own_plan_is_taken_as_it_is():
+    plans = our_plans()
+    before = copy.deepcopy(plans["configurations"])
+    assert completed(plans)["configurations"] == before
+
+
+def test_environment_shortens_the_schedule():
+    settings = read_settings({"REFSAM3D_NUM_EPOCHS": "3", "REFSAM3D_VAL_ITERATIONS": ""})
+    schedule = completed(settings=settings)["refsam3d"]["schedule"]
+    assert (schedule["num_epochs"], schedule["iterations_per_epoch"]) == (3, 250)
+    assert schedule["val_iterations"] == 50
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"REFSAM3D_NUM_EPOCHS": "0"}, "REFSAM3D_NUM_EPOCHS must be a positive.*got '0'"),
+        ({"REFSAM3D_NUM_EPOCHS": "1e3"}, "got '1e3'"),
+        ({"REFSAM3D_PRESET": "vit_x"}, "Unknown preset 'vit_x'"),
+        ({"REFSAM3D_TUNING": "lora"}, "REFSAM3D_TUNING is 'lora'; there are adapter"),
+    ],
+)
+def test_wrong_variables_are_named(environ, message):
+    with pytest.raises(ValueError, match=message):
+        read_settings(environ)
+
+
+def test_tuning_needs_weights_and_scratch_has_none(tmp_path):
+    weights = tmp_path / "sam_vit_b.pth"
+    weights.touch()
+    assert new_block(Settings())["tuning"] == "scratch"
+    assert new_block(Settings(checkpoint=str(weights)))["tuning"] == "adapter"
+    with pytest.raises(ValueError, match="'full' starts from pretrained weights, but none"):
+        new_block(Settings(tuning="full"))
+    with pytest.raises(ValueError, match="'scratch' uses no pretrained weights"):
+        new_block(Settings(tuning="scratch", checkpoint=str(weights)))
+
+
+def test_missing_weights_are_named():
+    with pytest.raises(FileNotFoundError, match="REFSAM3D_CHECKPOINT names /no/sam.pth"):
+        new_block(Settings(checkpoint="/no/sam.pth"))
+
+
+def test_plan_of_another_planner_version_is_refused():
+    plans = our_plans()
+    plans["refsam3d"]["format"] = 99
+    with pytest.raises(ValueError, match="format 99, this version .* reads format 1: plan again"):
+        completed(plans)
+
+
+def test_environment_may_not_contradict_a_plan():
+    with pytest.raises(ValueError, match="REFSAM3D_PRESET asks for 'vit_b'.*made for 'vit_s'"):
+        completed(our_plans(), Settings(preset="vit_b"))
+
+
+def test_unknown_configuration_is_named():
+    with pytest.raises(ValueError, match="no configuration '2d'; it has 3d_fullres"):
+        completed(configuration="2d")
+
+
+def test_plan_without_text_says_how_to_get_it():
+    with pytest.raises(ValueError, match="train it with '-tr RefSAM3DTrainer'"):
+        text_shape(our_plans()["refsam3d"])
+
+
+def test_folds_of_different_networks_do_not_mix(tmp_path):
+    trained = completed(settings=Settings(preset="vit_s"))
+    check_same_model(copy.deepcopy(trained), trained, "3d_fullres", tmp_path)
+    longer = completed(settings=Settings(preset="vit_s", num_epochs=7))
+    check_same_model(longer, trained, "3d_fullres", tmp_path)
+    with pytest.raises(ValueError, match="embed_dim: 384 there, 192 here"):
+        check_same_model(completed(), trained, "3d_fullres", tmp_path)
+    renamed = copy.deepcopy(trained)
+    renamed["refsam3d"]["class_prompts"] = ["background", "spleen"]
+    with pytest.raises(ValueError, match="class_prompts: .*liver.*there, .*spleen.*here"):
+        check_same_model(renamed, trained, "3d_fullres", tmp_path)
