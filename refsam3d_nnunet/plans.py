@@ -21,11 +21,15 @@ from typing import Any
 from refsam3d_nnunet.config import NetworkConfig
 from refsam3d_nnunet.design import default_preset, design_network
 from refsam3d_nnunet.environment import Settings
+from refsam3d_nnunet.fit import smaller_batch
+from refsam3d_nnunet.memory import Task
 
 FORMAT = 1
 # Beside the plans of a data set: the embeddings of its prompts, shared by all folds.
 TEXT_BANK = "refsam3d_text_embeddings.npz"
 NETWORK_CLASS = "refsam3d_nnunet.network.refsam3d.RefSAM3D"
+# Memory target of nnU-Net's default plans, in GB.
+FOREIGN_PLAN_GB = 8
 # Epochs and iterations are nnU-Net's; the rest is for AdamW.
 DEFAULT_SCHEDULE: dict[str, float] = {
     "num_epochs": 1000,
@@ -74,8 +78,9 @@ def complete_plans(
     """Makes any nnU-Net plan ours, in place, for one configuration.
 
     A plan of RefSAM3DPlanner is taken as it is, but for the schedule and the text encoder that
-    the environment asks for. Any other plan, such as nnU-Net's default one, keeps patch, batch
-    and preprocessing, and gets our architecture for its patch.
+    the environment asks for. Any other plan, such as nnU-Net's default one, keeps patch and
+    preprocessing, and gets our architecture for its patch; a batch made for a U-Net in 2D may be
+    cut to what fits the memory that nnU-Net plans for.
 
     Args:
         plans: Content of plans.json.
@@ -96,15 +101,25 @@ def complete_plans(
     _check_format(block)
     resolved = _resolved(plans, configuration)
     if resolved["architecture"]["network_class_name"] != NETWORK_CLASS:
-        preset = settings.preset or default_preset(resolved["patch_size"])
-        config = design_network(resolved["patch_size"], resolved["spacing"], preset)
-        plans["configurations"][configuration]["architecture"] = architecture(config)
+        own = plans["configurations"][configuration]
+        own["architecture"] = architecture(_design_for(resolved, settings))
+        own["batch_size"] = smaller_batch(
+            network_config(own),
+            Task(len(resolved["normalization_schemes"]), len(class_prompts), block["tuning"]),
+            resolved["batch_size"],
+            FOREIGN_PLAN_GB,
+        )
     elif planned:
         _refuse_contradictions(block, network_config(resolved), settings)
     block["text_encoder"] = settings.text_encoder or block["text_encoder"]
     block["schedule"] = {**DEFAULT_SCHEDULE, **block["schedule"], **settings.schedule()}
     block["class_prompts"] = list(class_prompts)
     return block
+
+
+def _design_for(resolved: Json, settings: Settings) -> NetworkConfig:
+    preset = settings.preset or default_preset(resolved["patch_size"])
+    return design_network(resolved["patch_size"], resolved["spacing"], preset)
 
 
 def architecture(config: NetworkConfig) -> Json:

@@ -25,6 +25,8 @@ def default_plans() -> dict:
             "3d_fullres": {
                 "patch_size": [20, 56, 40],
                 "spacing": [3.0, 1.0, 1.0],
+                "batch_size": 2,
+                "normalization_schemes": ["ZScoreNormalization"],
                 "architecture": {"network_class_name": "somewhere.PlainConvUNet"},
             },
             "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
@@ -57,6 +59,16 @@ def test_any_plan_gets_our_architecture_for_its_own_patch(configuration):
     assert config.patch_size == (20, 56, 40)
     assert config.preset == "vit_t"
     assert plans["refsam3d"]["class_prompts"] == PROMPTS
+
+
+def test_a_2d_batch_for_a_unet_is_cut_to_the_memory():
+    plans = default_plans()
+    plans["configurations"]["3d_fullres"] |= {
+        "patch_size": [512, 512],
+        "spacing": [1.0, 1.0],
+        "batch_size": 12,
+    }
+    assert completed(plans)["configurations"]["3d_fullres"]["batch_size"] == 6
 
 
 def test_our_own_plan_is_taken_as_it_is():
