@@ -1,6 +1,7 @@
 """RefSAM3DTrainer: nnU-Net's hooks, and nothing that could live elsewhere."""
 
 import json
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -129,6 +130,10 @@ class RefSAM3DTrainer(nnUNetTrainer):
         """Restores a run; its weights make the pretrained ones unnecessary."""
         self._restoring = True
         super().load_checkpoint(filename_or_checkpoint)
+
+    def _do_i_compile(self) -> bool:
+        """Compiles only when asked to: nnU-Net's default takes minutes before the first step."""
+        return "nnUNet_compile" in os.environ and super()._do_i_compile()
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolyLR]:
         """AdamW over what is tuned, with warm-up and polynomial decay."""

@@ -29,5 +29,6 @@ class FourierPosition(nn.Module):
 
     def forward(self) -> Tensor:
         """Position codes, d h w c."""
-        angle = 2 * math.pi * (self.centres @ self.gaussian)
+        # Not a matrix product: autocast would compute that, and the angle, in half precision.
+        angle = 2 * math.pi * (self.centres[..., None] * self.gaussian).sum(-2)
         return torch.cat([angle.sin(), angle.cos()], dim=-1)

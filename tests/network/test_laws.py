@@ -182,3 +182,14 @@ def test_text_of_another_number_of_prompts_is_refused(build):
 def test_network_without_text_says_which_trainer_gives_it():
     with pytest.raises(ValueError, match="-tr RefSAM3DTrainer"):
         RefSAM3D(1, 3, deep_supervision=True, **tiny_config().to_json())
+
+
+@torch.no_grad()
+def test_half_precision_agrees_with_single(build):
+    network = build().eval()
+    x = torch.randn(1, 1, *PATCH)
+    single = network(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network(x)
+    assert half.dtype == torch.bfloat16
+    assert (half - single).abs().mean() < 0.05 * single.abs().mean()
