@@ -11,14 +11,22 @@ from nnunetv2.paths import nnUNet_preprocessed
 
 from refsam3d_nnunet.design import default_preset
 from refsam3d_nnunet.environment import read_settings
-from refsam3d_nnunet.fit import fit_to_memory, largest_patch
+from refsam3d_nnunet.fit import fit_to_memory, largest_patch, smaller_batch
 from refsam3d_nnunet.memory import Task
-from refsam3d_nnunet.plans import TEXT_BANK, architecture, new_block
+from refsam3d_nnunet.plans import (
+    TEXT_BANK,
+    architecture,
+    network_config,
+    new_block,
+    task_of,
+)
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.names import class_prompts
+from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
 
 # Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
-LARGEST_PATCH = {2: 1024**2, 3: 160**3}
+# Larger ones would fit, but only with coarser tokens; memory to spare goes into the batch.
+LARGEST_PATCH = {2: 512**2, 3: 128**3}
 
 
 class RefSAM3DPlanner(ExperimentPlanner):
@@ -59,7 +67,7 @@ class RefSAM3DPlanner(ExperimentPlanner):
             overwrite_target_spacing,
             suppress_transpose,
         )
-        self.settings = read_settings()
+        self.settings = with_preset_of_checkpoint(read_settings())
         self.prompts = class_prompts(self.dataset_json)
         self.block = new_block(self.settings)
         channels = len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
@@ -124,12 +132,23 @@ class RefSAM3DPlanner(ExperimentPlanner):
         name = "nnUNetPlans" if shared else self.plans_identifier
         return f"{name}_{configuration_name}"
 
+    def _fit_cascade(self, configurations: dict) -> None:
+        """Gives the cascade's second stage a batch that leaves room for the first one's labels."""
+        if "3d_cascade_fullres" in configurations:
+            cascade = configurations["3d_cascade_fullres"]
+            stage = {**configurations["3d_fullres"], **cascade}
+            task = task_of(stage, self.block["tuning"], self.prompts)
+            cascade["batch_size"] = smaller_batch(
+                network_config(stage), task, stage["batch_size"], self.UNet_vram_target_GB
+            )
+
     def save_plans(self, plans: dict) -> None:
         """Adds our block, encodes the prompts once, and writes the plan."""
         bank = Path(nnUNet_preprocessed) / self.dataset_name / TEXT_BANK
         text = embed(self.prompts, encoder=self.block["text_encoder"], bank=bank)
         self.block["text_encoder"] = text.encoder_id
         plans["refsam3d"] = self.block
+        self._fit_cascade(plans["configurations"])
         super().save_plans(plans)
         print(  # noqa: T201 - as nnU-Net's planners do
             f"RefSAM3D: prompts {self.prompts}; text encoder {text.encoder_id}, embeddings in "

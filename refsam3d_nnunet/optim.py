@@ -1,7 +1,5 @@
 """Which parameters decay, and how the learning rate runs."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
@@ -79,8 +77,5 @@ class WarmupPolyLR:
 
     def step(self, epoch: float) -> None:
         """Sets the rate of that time in every group."""
-        for group in self._groups():
+        for group in self.optimizer.param_groups:
             group["lr"] = self.rate(epoch)
-
-    def _groups(self) -> Iterable[dict]:
-        return self.optimizer.param_groups

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from refsam3d_nnunet.files import write_json
 
 
 def left_right_axis(properties: Mapping[str, Any], transpose_forward: Sequence[int]) -> int | None:
@@ -42,6 +46,32 @@ def left_right_axis(properties: Mapping[str, Any], transpose_forward: Sequence[i
         return None
     file_axis = int(np.argmax(np.abs(columns[0] / lengths)))
     return order.index(2 - file_axis)
+
+
+def left_right_axes(
+    folder: Path, cache: Path, read: Callable[[Path], Mapping[str, Any]]
+) -> list[int | None]:
+    """Left-right axes of all cases of a preprocessed data set, before any transposition.
+
+    The properties that nnU-Net stores can be large, so the answer is kept in a file.
+
+    Args:
+        folder: Where the cases' .pkl files lie.
+        cache: File to look into first, and to write.
+        read: Reads the properties of one case.
+
+    Returns:
+        The different axes found, as from :func:`left_right_axis` without transposition.
+    """
+    cases = sorted(folder.glob("*.pkl"))
+    names = [case.stem for case in cases]
+    if cache.is_file():
+        known = json.loads(cache.read_text(encoding="utf-8"))
+        if known["cases"] == names:
+            return known["axes"]
+    axes = list({left_right_axis(read(case), (0, 1, 2)) for case in cases})
+    write_json(cache, {"axes": axes, "cases": names})
+    return axes
 
 
 def _direction(properties: Mapping[str, Any]) -> np.ndarray | None:

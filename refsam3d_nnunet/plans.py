@@ -96,7 +96,7 @@ def complete_plans(
         FileNotFoundError: If the named weights do not exist.
     """
     planned = "refsam3d" in plans
-    block = plans.setdefault("refsam3d", {}) if planned else new_block(settings)
+    block = plans["refsam3d"] if planned else new_block(settings)
     plans["refsam3d"] = block
     _check_format(block)
     resolved = _resolved(plans, configuration)
@@ -105,16 +105,27 @@ def complete_plans(
         own["architecture"] = architecture(_design_for(resolved, settings))
         own["batch_size"] = smaller_batch(
             network_config(own),
-            Task(len(resolved["normalization_schemes"]), len(class_prompts), block["tuning"]),
+            task_of({**resolved, **own}, block["tuning"], class_prompts),
             resolved["batch_size"],
             FOREIGN_PLAN_GB,
         )
+        block["planned_batch_size"] = resolved["batch_size"]
     elif planned:
         _refuse_contradictions(block, network_config(resolved), settings)
     block["text_encoder"] = settings.text_encoder or block["text_encoder"]
+    # The file may lie elsewhere than on the machine that planned; its hash is recorded.
+    block["checkpoint"] = _existing_file(settings.checkpoint) or block["checkpoint"]
     block["schedule"] = {**DEFAULT_SCHEDULE, **block["schedule"], **settings.schedule()}
     block["class_prompts"] = list(class_prompts)
     return block
+
+
+def task_of(configuration: Json, tuning: str, class_prompts: Sequence[str]) -> Task:
+    """What the memory of a configuration depends on beside the architecture."""
+    modalities = len(configuration["normalization_schemes"])
+    # A cascade's second stage sees the labels of the first, one channel each.
+    labels = len(class_prompts) if "previous_stage" in configuration else 0
+    return Task(modalities + labels, len(class_prompts), tuning, label_channels=labels)
 
 
 def _design_for(resolved: Json, settings: Settings) -> NetworkConfig:
@@ -216,7 +227,6 @@ def _refuse_contradictions(block: Json, config: NetworkConfig, settings: Setting
     for variable, asked, planned in (
         ("REFSAM3D_PRESET", settings.preset, config.preset),
         ("REFSAM3D_TUNING", settings.tuning, block["tuning"]),
-        ("REFSAM3D_CHECKPOINT", _existing_file(settings.checkpoint), block["checkpoint"]),
     ):
         if asked is not None and asked != planned:
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
-from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -17,21 +17,29 @@ from torch import nn
 
 from refsam3d_nnunet.environment import read_settings
 from refsam3d_nnunet.files import write_json
+from refsam3d_nnunet.memory import step_gb
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
 from refsam3d_nnunet.optim import WarmupPolyLR, adamw
-from refsam3d_nnunet.orientation import left_right_axis
+from refsam3d_nnunet.orientation import left_right_axes
 from refsam3d_nnunet.plans import (
     TEXT_BANK,
     check_same_model,
     complete_plans,
     network_config,
+    task_of,
     text_shape,
 )
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.names import class_prompts, mentions_side
 from refsam3d_nnunet.weights.checkpoint import read_checkpoint, sha256_of
 from refsam3d_nnunet.weights.sam import load_sam
+from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
+
+RANDOM = "random numbers"
+RECORD = "refsam3d_run.json"
+# Beside the plans of a data set: along which axes its cases run from left to right.
+LEFT_RIGHT = "refsam3d_left_right.json"
 
 
 class RefSAM3DTrainer(nnUNetTrainer):
@@ -62,33 +70,37 @@ class RefSAM3DTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
         plans.setdefault("continue_training", False)
+        self._settings = with_preset_of_checkpoint(read_settings())
         prompts = class_prompts(dataset_json)
         self.refsam3d: dict[str, Any] = complete_plans(
-            plans, configuration, read_settings(), prompts
+            plans, configuration, self._settings, prompts
         )
         bank = Path(nnUNet_preprocessed) / plans["dataset_name"] / TEXT_BANK
         text = embed(prompts, encoder=self.refsam3d["text_encoder"], bank=bank)
         self._text = text.embedding
         self.refsam3d["text"] = text.to_json()
+        self._refuse_mixed_folds(plans, configuration)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._restoring = False
         self._iteration = 0
-        self._weights_report: dict[str, Any] | None = None
-        schedule = self.refsam3d["schedule"]
+        self._weights: dict[str, Any] = {"from": RANDOM}
+        self._follow(self.refsam3d["schedule"])
+
+    def _refuse_mixed_folds(self, plans: dict, configuration: str) -> None:
+        name = f"{type(self).__name__}__{plans['plans_name']}__{configuration}"
+        folder = Path(nnUNet_results) / plans["dataset_name"] / name
+        if (folder / "plans.json").is_file() and any(folder.glob("fold_*/checkpoint_*.pth")):
+            trained = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
+            check_same_model(plans, trained, configuration, folder)
+
+    def _follow(self, schedule: dict[str, Any]) -> None:
         self.num_epochs = schedule["num_epochs"]
         self.num_iterations_per_epoch = schedule["iterations_per_epoch"]
         self.num_val_iterations_per_epoch = schedule["val_iterations"]
         self.initial_lr = schedule["initial_lr"]
         self.weight_decay = schedule["weight_decay"]
-        # Nothing below a tenth of a run is lost when it is killed.
+        # Nothing above a tenth of a run is lost when it is killed.
         self.save_every = max(1, min(50, self.num_epochs // 10))
-        self._refuse_mixed_folds()
-
-    def _refuse_mixed_folds(self) -> None:
-        folder = Path(self.output_folder_base)
-        if (folder / "plans.json").is_file() and any(folder.glob("fold_*/checkpoint_*.pth")):
-            trained = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
-            check_same_model(self.plans_manager.plans, trained, self.configuration_name, folder)
 
     @staticmethod
     def build_network_architecture(
@@ -121,15 +133,30 @@ class RefSAM3DTrainer(nnUNetTrainer):
         network = self._bare_network()
         network.text.store(*(torch.from_numpy(array) for array in self._text.arrays()))
         if self.refsam3d["checkpoint"] and not self._restoring:
-            state = read_checkpoint(Path(self.refsam3d["checkpoint"]))
-            report = load_sam(state, dict(network.state_dict()))
-            self._weights_report = report.to_json()
+            path = Path(self.refsam3d["checkpoint"])
+            report = load_sam(read_checkpoint(path), dict(network.state_dict()))
+            self._weights = {"from": str(path), "sha256": sha256_of(path), **report.to_json()}
             self.print_to_log_file(report.summary())
+        network.register_load_state_dict_post_hook(self._weights_taken_over)
+
+    def _weights_taken_over(self, *_: object) -> None:
+        """Notes that other weights replaced those of the start: -pretrained_weights did it."""
+        self._weights = {"from": "another training, by -pretrained_weights"}
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Restores a run; its weights make the pretrained ones unnecessary."""
+        """Restores a run with its own schedule, unless the environment asks for another.
+
+        Its weights make the pretrained ones unnecessary.
+        """
         self._restoring = True
         super().load_checkpoint(filename_or_checkpoint)
+        trained = self.my_init_kwargs["plans"]["refsam3d"]["schedule"]
+        self.refsam3d["schedule"] = {**trained, **self._settings.schedule()}
+        self._follow(self.refsam3d["schedule"])
+        self.lr_scheduler = self._schedule_of(self.optimizer)
+        record = Path(self.output_folder) / RECORD
+        if record.is_file():
+            self._weights = json.loads(record.read_text(encoding="utf-8"))["weights"]
 
     def _do_i_compile(self) -> bool:
         """Compiles only when asked to: nnU-Net's default takes minutes before the first step."""
@@ -138,14 +165,16 @@ class RefSAM3DTrainer(nnUNetTrainer):
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolyLR]:
         """AdamW over what is tuned, with warm-up and polynomial decay."""
         optimizer = adamw(self.network, lr=self.initial_lr, weight_decay=self.weight_decay)
-        scheduler = WarmupPolyLR(
+        return optimizer, self._schedule_of(optimizer)
+
+    def _schedule_of(self, optimizer: torch.optim.Optimizer) -> WarmupPolyLR:
+        return WarmupPolyLR(
             optimizer,
             initial_lr=self.initial_lr,
             num_epochs=self.num_epochs,
             warmup_epochs=self.refsam3d["schedule"]["warmup_fraction"] * self.num_epochs,
             step=1 / self.num_iterations_per_epoch,
         )
-        return optimizer, scheduler
 
     def _build_loss(self) -> nn.Module:
         """nnU-Net's loss; each auxiliary mask weighs half of the next finer one."""
@@ -185,47 +214,49 @@ class RefSAM3DTrainer(nnUNetTrainer):
 
     def _axes_that_keep_sides(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
         """Those patch axes that run along the patient's left-right in no case of the data set."""
-        transpose = self.plans_manager.transpose_forward
-        cases = sorted(Path(self.preprocessed_dataset_folder).glob("*.pkl"))
-        found = {left_right_axis(load_pickle(str(case)), transpose) for case in cases}
+        cache = Path(self.preprocessed_dataset_folder_base) / LEFT_RIGHT
+        found = left_right_axes(Path(self.preprocessed_dataset_folder), cache, load_pickle)
         if None in found:  # a geometry that says nothing: any axis may be the one
             return None
+        transposed = self.plans_manager.transpose_forward
         slices = 3 - len(self.configuration_manager.patch_size)  # a 2D patch lacks the first axis
-        return tuple(axis for axis in axes if axis + slices not in found) or None
+        return tuple(axis for axis in axes if transposed[axis + slices] not in found) or None
 
     def on_train_start(self) -> None:
         """Starts as nnU-Net does, then says and records what was chosen."""
         super().on_train_start()
         record = self._record()
         if self.local_rank == 0:
-            write_json(Path(self.output_folder) / "refsam3d_run.json", record)
-        told = {key: value for key, value in record.items() if key != "weights"}
+            write_json(Path(self.output_folder) / RECORD, record)
+        told = {**record, "weights": self._weights["from"]}  # the rest was printed on loading
         self.print_to_log_file("RefSAM3D:", json.dumps(told, indent=2))
-        if self.refsam3d["tuning"] == "scratch":
+        if self._weights["from"] == RANDOM:
             self.print_to_log_file(
                 "RefSAM3D: NO PRETRAINED WEIGHTS. The image encoder starts from random numbers; "
                 "name a SAM or MedSAM checkpoint in REFSAM3D_CHECKPOINT to adapt one."
             )
 
     def _record(self) -> dict[str, Any]:
-        block, checkpoint = self.refsam3d, self.refsam3d["checkpoint"]
-        config = network_config(self.configuration_manager.configuration)
+        block, configuration = self.refsam3d, self.configuration_manager.configuration
+        config = network_config(configuration)
+        task = task_of(configuration, block["tuning"], block["class_prompts"])
         parameters = list(self._bare_network().parameters())
         return {
             "preset": config.preset,
             "token_grid": config.grid_size,
             "patch_size": self.configuration_manager.patch_size,
             "batch_size": self.batch_size,
+            "batch_size_planned": block.get("planned_batch_size", configuration["batch_size"]),
+            "memory_estimate_gb": round(step_gb(config, task, self.batch_size), 1),
             "tuning": block["tuning"],
             "parameters": sum(p.numel() for p in parameters),
             "parameters_tuned": sum(p.numel() for p in parameters if p.requires_grad),
-            "checkpoint": checkpoint,
-            "checkpoint_sha256": sha256_of(Path(checkpoint)) if checkpoint else None,
-            "weights": self._weights_report,
+            "weights": self._weights,
             "text": block["text"],
             "class_prompts": block["class_prompts"],
             "mirroring_axes": self.inference_allowed_mirroring_axes,
             "schedule": block["schedule"],
+            "schedule_from_environment": self._settings.schedule(),
             "started_at_epoch": self.current_epoch,
             "device": str(self.device),
             "precision": "float16 autocast" if self.device.type == "cuda" else "float32",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Extent = tuple[int, int, int]
+from refsam3d_nnunet.config import Extent
 
 
 class VolumeAttention(nn.Module):

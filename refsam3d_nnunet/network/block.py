@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refsam3d_nnunet.config import Extent
 from refsam3d_nnunet.network.adapter import Adapter3D
-from refsam3d_nnunet.network.attention import Extent, VolumeAttention
+from refsam3d_nnunet.network.attention import VolumeAttention
 
 
 class Mlp(nn.Module):

@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from refsam3d_nnunet.config import NetworkConfig
-from refsam3d_nnunet.network.attention import Extent
+from refsam3d_nnunet.config import Extent, NetworkConfig
 
 
 class ConvNormAct(nn.Sequential):

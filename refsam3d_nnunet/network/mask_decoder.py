@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from refsam3d_nnunet.config import NetworkConfig
-from refsam3d_nnunet.network.attention import Extent
+from refsam3d_nnunet.config import Extent, NetworkConfig
 from refsam3d_nnunet.network.image_stem import ConvNormAct
 from refsam3d_nnunet.network.mlp import mlp
 from refsam3d_nnunet.network.position import FourierPosition

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from refsam3d_nnunet.network.attention import Extent
+from refsam3d_nnunet.config import Extent
 
 
 class Neck3D(nn.Module):

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refsam3d_nnunet.network.attention import Extent
+from refsam3d_nnunet.config import Extent
 
 
 class PatchEmbedding3D(nn.Module):

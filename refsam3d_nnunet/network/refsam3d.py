@@ -116,7 +116,9 @@ class RefSAM3D(nn.Module):
         return F.pad(x, (0, w, 0, h, 0, d)) if d or h or w else x
 
     def _cropped(self, mask: Tensor, level: int) -> Tensor:
-        """Undoes the padding at the resolution ``level``; partial voxels are kept."""
+        """Undoes the padding at the resolution ``level``, to the shape of nnU-Net's targets."""
         stride = self.config.stride_of(level)
-        d, h, w = (-(-p // s) for p, s in zip(self.config.patch_size, stride, strict=True))
+        d, h, w = (
+            max(1, round(p / s)) for p, s in zip(self.config.patch_size, stride, strict=True)
+        )
         return mask[:, :, :d, :h, :w]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-import uuid
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from refsam3d_nnunet.files import replacing
 from refsam3d_nnunet.text.encoders import (
     TextEmbedding,
     canonical_id,
@@ -164,13 +163,8 @@ def write_bank(path: Path, bank: TextBank) -> None:
     for i, (words, sentence) in enumerate(bank.phrases.values()):
         arrays[f"{i}.words"], arrays[f"{i}.sentence"] = words, sentence
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            np.savez(stream, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("xb") as stream:
+        np.savez(stream, **arrays)
 
 
 def _checked(header: dict[str, Any], arrays: np.lib.npyio.NpzFile) -> TextBank:

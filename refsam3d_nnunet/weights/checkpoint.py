@@ -29,6 +29,7 @@ _DAMAGE = (
     OverflowError,
     AssertionError,
     struct.error,
+    OSError,  # torch's archive reader looks for a zip's end before the start of a short file
 )
 
 
@@ -92,6 +93,8 @@ def _read_pickled(path: Path) -> object:
                 f"tensors alone: torch.save(model.state_dict(), 'weights.pth')."
             ) from error
         raise _damaged(path, error) from error
+    except PermissionError:
+        raise
     except _DAMAGE as error:
         raise _damaged(path, error) from error
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from refsam3d_nnunet.config import PRESETS
 from refsam3d_nnunet.weights.report import LoadReport
 from refsam3d_nnunet.weights.resample import (
     resize_kernel,
@@ -15,12 +14,11 @@ from refsam3d_nnunet.weights.resample import (
     resize_relative_table,
     share_rgb_kernel,
 )
+from refsam3d_nnunet.weights.sam_encoder import PATCH_KERNEL, official_names, same_encoder
 from refsam3d_nnunet.weights.sam_keys import TRANSFORMER, comes_from_sam, our_name, why_not_used
 
-PUBLISHED = ("vit_b", "vit_l", "vit_h")
 NEW = "SAM has nothing like it"
 
-_PATCH_KERNEL = "image_encoder.patch_embed.proj.weight"
 _POSITIONS = "image_encoder.pos_embed"
 _MASK_TOKEN = "mask_decoder.mask_token"
 _GAUSSIAN = "mask_decoder.image_pe.gaussian"
@@ -46,8 +44,8 @@ def load_sam(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> LoadR
         ValueError: If the file's image encoder is of another architecture or size, or the file
             has unknown, missing or misshapen tensors. Nothing is copied then.
     """
-    state = _official_names(state)
-    encoder = _same_encoder(state, target)
+    state = official_names(state)
+    encoder = same_encoder(state, target)
     _refuse_unknown(state)
     sources = {ours: tensor for name, tensor in state.items() if (ours := our_name(name))}
     made, not_made = _encoder_tensors(sources, target)
@@ -70,75 +68,6 @@ def load_sam(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> LoadR
         adapted={name: how for name, (_, how) in made.items() if how},
         fresh={name: not_made.get(name, NEW) for name in target if name not in made},
         ignored=unused,
-    )
-
-
-def _official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undoes what training in parallel, or saving the image encoder alone, does to names."""
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    if _PATCH_KERNEL.removeprefix("image_encoder.") in state:
-        state = {f"image_encoder.{name}": tensor for name, tensor in state.items()}
-    return dict(state)
-
-
-def _same_encoder(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> str:
-    """Describes the image encoder in the file, having made sure that it is the network's."""
-    if _PATCH_KERNEL not in state or not _blocks(state):
-        raise ValueError(
-            f"The file holds no ViT image encoder of SAM: {_PATCH_KERNEL!r} is not among its "
-            f"{len(state)} tensors ({', '.join(list(state)[:3])}, ...). Encoders of another kind, "
-            f"such as the TinyViT of MobileSAM and LiteMedSAM, do not fit. {_wanted()}"
-        )
-    found, here = _size(state), _size(target)
-    heads_differ = found[2] != here[2] and None not in (found[2], here[2])
-    if found[:2] != here[:2] or heads_differ:
-        raise ValueError(
-            f"The file holds {_described(*found)}{_global_blocks(state)}, but the network is "
-            f"planned with {_described(*here)}. {_wanted()}"
-        )
-    return _described(*found)
-
-
-def _blocks(state: Iterable[str]) -> list[int]:
-    prefix = "image_encoder.blocks."
-    numbers = {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
-    return sorted(int(number) for number in numbers if number.isdecimal())
-
-
-def _size(state: Mapping[str, Tensor]) -> tuple[int, int, int | None]:
-    """Channels, blocks and heads; the heads show in the tables of relative positions alone."""
-    channels = state[_PATCH_KERNEL].shape[0]
-    table = state.get("image_encoder.blocks.0.attn.rel_pos_w")
-    heads = None if table is None else channels // table.shape[-1]
-    return channels, len(_blocks(state)), heads
-
-
-def _described(channels: int, blocks: int, heads: int | None) -> str:
-    of_size = [name for name, p in PRESETS.items() if (p.embed_dim, p.depth) == (channels, blocks)]
-    name = of_size[0] if of_size else "a ViT of no known preset"
-    return f"{name} ({channels} channels, {blocks} blocks, {heads or '?'} heads)"
-
-
-def _global_blocks(state: Mapping[str, Tensor]) -> str:
-    """Which blocks of the file attend globally, told by their larger tables."""
-    tables = {i: state.get(f"image_encoder.blocks.{i}.attn.rel_pos_w") for i in _blocks(state)}
-    rows = {i: len(table) for i, table in tables.items() if table is not None}
-    if len(set(rows.values())) < 2:
-        return ""
-    return f" with global attention at {[i for i, n in rows.items() if n == max(rows.values())]}"
-
-
-def _wanted() -> str:
-    presets = ", ".join(
-        f"{name} ({p.embed_dim} channels, {p.depth} blocks, {p.num_heads} heads, global attention "
-        f"at {list(p.global_blocks)})"
-        for name, p in PRESETS.items()
-        if name in PUBLISHED
-    )
-    return (
-        f"SAM's encoders are {presets}: name a checkpoint of the planned preset, or plan with the "
-        f"preset of the checkpoint (REFSAM3D_PRESET)."
     )
 
 
@@ -186,7 +115,7 @@ def _encoder_tensors(
 
 def _fitted(ours: str, tensor: Tensor, shape: torch.Size) -> tuple[Tensor, str]:
     """Resamples what depends on channels, token size, grid or window."""
-    if ours == _PATCH_KERNEL:
+    if ours == PATCH_KERNEL:
         fitted = resize_kernel(share_rgb_kernel(tensor, shape[1]), (shape[2], shape[3]))
         how = f"colours summed, shared by {shape[1]} channels"
         if tensor.shape[2:] != shape[2:]:

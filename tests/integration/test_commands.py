@@ -63,8 +63,10 @@ def test_checkpoint_holds_no_text_encoder(trained):
 def test_validation_can_be_run_again(trained):
     summary = trained.model() / "fold_0" / "validation" / "summary.json"
     before = json.loads(summary.read_text())
-    trained.run(f"nnUNetv2_train 901 3d_fullres 0 {TRAIN} --val")
+    shutil.rmtree(summary.parent)
+    trained.run(f"nnUNetv2_train 901 3d_fullres 0 {TRAIN} --val --npz")
     assert json.loads(summary.read_text())["mean"] == before["mean"]
+    assert list(summary.parent.glob("*.npz"))
 
 
 def test_exported_model_predicts_the_same_elsewhere(trained, tmp_path):
@@ -93,7 +95,7 @@ def test_evaluation_ensemble_and_best_configuration(trained, tmp_path):
     for path in validation.glob("*.nii.gz"):
         shutil.copy(path, predicted)
     one, two = tmp_path / "one", tmp_path / "two"
-    out = trained.run(
+    trained.run(
         f"nnUNetv2_evaluate_folder {truth} {predicted} -djfile {model}/dataset.json"
         f" -pfile {model}/plans.json -np 1 --chill",
         predict(trained, one, "--save_probabilities"),
@@ -104,13 +106,18 @@ def test_evaluation_ensemble_and_best_configuration(trained, tmp_path):
     )
     assert (predicted / "summary.json").is_file()
     assert (tmp_path / "both" / "case_5.nii.gz").is_file()
-    assert "RefSAM3DTrainer__RefSAM3DPlans__3d_fullres" in out
+    best = json.loads((trained.results / trained.name / "inference_information.json").read_text())
+    assert best["best_model_or_ensemble"]["selected_model_or_models"][0]["trainer"] == (
+        "RefSAM3DTrainer"
+    )
 
 
 def test_pretrained_weights_of_another_fold(trained):
     weights = trained.model() / "fold_0" / "checkpoint_final.pth"
-    trained.run(f"nnUNetv2_train 901 3d_fullres 1 {TRAIN} -pretrained_weights {weights}")
-    assert (trained.model() / "fold_1" / "checkpoint_final.pth").is_file()
+    out = trained.run(f"nnUNetv2_train 901 3d_fullres 1 {TRAIN} -pretrained_weights {weights}")
+    record = json.loads((trained.model() / "fold_1" / "refsam3d_run.json").read_text())
+    assert record["weights"]["from"] == "another training, by -pretrained_weights"
+    assert "NO PRETRAINED WEIGHTS" not in out
 
 
 def test_continued_training_goes_on_where_it_stopped(trained):
@@ -118,6 +125,9 @@ def test_continued_training_goes_on_where_it_stopped(trained):
     out = trained.run(f"nnUNetv2_train 901 3d_fullres 2 {TRAIN} --c", REFSAM3D_NUM_EPOCHS="2")
     assert "Epoch 1" in out
     assert "Epoch 0" not in out
+    record = json.loads((trained.model() / "fold_2" / "refsam3d_run.json").read_text())
+    assert record["started_at_epoch"] == 1
+    assert record["schedule_from_environment"]["num_epochs"] == 2
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def add_lowres_and_cascade(plans: dict) -> None:
 def test_train_validate_predict(tmp_path, variant, planner):
     space = Workspace(tmp_path, variant)
     plans = "nnUNetPlans" if planner == "ExperimentPlanner" else "RefSAM3DPlans"
+    option = "" if plans == "nnUNetPlans" else f"-p {plans}"  # nnU-Net's own plans need none
     space.run(
         "nnUNetv2_extract_fingerprint -d 901 -np 1",
         f"nnUNetv2_plan_experiment -d 901 -pl {planner}",
@@ -45,12 +46,12 @@ def test_train_validate_predict(tmp_path, variant, planner):
     ]
     for configuration in CONFIGURATIONS:
         commands.append(
-            f"nnUNetv2_train 901 {configuration} all -tr RefSAM3DTrainer -p {plans} -device cpu"
+            f"nnUNetv2_train 901 {configuration} all -tr RefSAM3DTrainer {option} -device cpu"
         )
         previous = f" -prev_stage_predictions {outputs / '3d_lowres'}"
         commands.append(
             f"nnUNetv2_predict -d 901 -i {images} -o {outputs / configuration} -f all"
-            f" -tr RefSAM3DTrainer -p {plans} -c {configuration} -device cpu -npp 0 -nps 0"
+            f" -tr RefSAM3DTrainer {option} -c {configuration} -device cpu -npp 0 -nps 0"
             + previous
             * ("cascade" in configuration)
         )
@@ -65,5 +66,12 @@ def test_train_validate_predict(tmp_path, variant, planner):
         record = json.loads((model / "fold_all" / "refsam3d_run.json").read_text())
         # All variants name a side: the last axis, left to right, is never mirrored.
         assert record["mirroring_axes"] == ([0] if configuration == "2d" else [0, 1])
+        trained = json.loads((model / "plans.json").read_text())
+        heads = [name for name in LABELS[variant] if name != "ignore"]
+        if "regions" in variant:
+            heads.remove("background")
+        assert len(trained["refsam3d"]["class_prompts"]) == len(heads)
+        network = trained["configurations"][configuration]["architecture"]
+        assert network["network_class_name"].startswith("refsam3d_nnunet.")
         summary = json.loads((model / "fold_all" / "validation" / "summary.json").read_text())
         assert len(summary["metric_per_case"]) == 5

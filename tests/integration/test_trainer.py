@@ -1,9 +1,13 @@
 """The trainer's own promises, step by step and without nnU-Net's data loaders."""
 
 import json
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from segment_anything.modeling.image_encoder import ImageEncoderViT
 
 from tests.integration.conftest import SHORT
 
@@ -24,16 +28,13 @@ def make(planned, monkeypatch):
 
     folder = planned.preprocessed / planned.name
 
-    def _make(fold: int = 0) -> RefSAM3DTrainer:
+    def _make(fold: int = 0, *, plan: dict | None = None, labels: dict | None = None):
         torch.manual_seed(fold)
-        trainer = RefSAM3DTrainer(
-            json.loads((folder / "RefSAM3DPlans.json").read_text()),
-            "3d_fullres",
-            fold,
-            json.loads((folder / "dataset.json").read_text()),
-            torch.device("cpu"),
-        )
-        return trainer
+        plans = json.loads((folder / "RefSAM3DPlans.json").read_text())
+        plans["refsam3d"] |= plan or {}
+        dataset = json.loads((folder / "dataset.json").read_text())
+        dataset["labels"] = labels or dataset["labels"]
+        return RefSAM3DTrainer(plans, "3d_fullres", fold, dataset, torch.device("cpu"))
 
     return _make
 
@@ -101,3 +102,118 @@ def test_loss_goes_down_on_one_batch(make):
     batch = batch_for(trainer)
     losses = [trainer.train_step(batch)["loss"] for _ in range(4)]
     assert losses[-1] < losses[0]
+
+
+@pytest.fixture
+def sam_file(tmp_path, monkeypatch) -> Path:
+    """An official-form checkpoint with random weights and the sizes of vit_t."""
+    torch.manual_seed(5)
+    encoder = ImageEncoderViT(
+        img_size=64,
+        embed_dim=192,
+        depth=12,
+        num_heads=3,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=2,
+        global_attn_indexes=(2, 5, 8, 11),
+    )
+    path = tmp_path / "sam_vit_t.pth"
+    torch.save({f"image_encoder.{n}": t for n, t in encoder.state_dict().items()}, path)
+    monkeypatch.setenv("REFSAM3D_CHECKPOINT", str(path))
+    return path
+
+
+def adapting(make, sam_file, monkeypatch):
+    """A trainer whose plan was made for that file."""
+    trainer = make(plan={"tuning": "adapter", "checkpoint": str(sam_file)})
+    trainer.initialize()
+    trainer.network.train()
+    return trainer
+
+
+def test_adapting_a_sam_checkpoint(make, sam_file, tmp_path, monkeypatch):
+    trainer = adapting(make, sam_file, monkeypatch)
+    sam = torch.load(sam_file, weights_only=True)
+    frozen = "image_encoder.blocks.3.mlp.lin1.weight"
+    tuned = "image_encoder.blocks.3.norm1.weight"
+    assert frozen in trainer._weights["loaded"]
+    assert trainer._weights["from"] == str(sam_file)
+
+    trainer.train_step(batch_for(trainer))
+
+    state = trainer.network.state_dict()
+    assert torch.equal(state[frozen], sam[frozen])
+    assert not torch.equal(state[tuned], sam[tuned])
+
+
+def test_resuming_needs_no_sam_checkpoint_and_remembers_it(make, sam_file, tmp_path, monkeypatch):
+    first = adapting(make, sam_file, monkeypatch)
+    first.train_step(batch_for(first))
+    Path(first.output_folder, "refsam3d_run.json").write_text(json.dumps(first._record()))
+    for key, value in (("mean_fg_dice", 0.5), ("dice_per_class_or_region", [0.5, 0.5])):
+        first.logger.log(key, value, 0)
+    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    plan = {"tuning": "adapter", "checkpoint": str(sam_file)}
+    sam_file.unlink()
+    monkeypatch.delenv("REFSAM3D_CHECKPOINT")
+
+    second = make(plan=plan)
+    second.load_checkpoint(str(tmp_path / "checkpoint.pth"))
+
+    assert second._record()["weights"] == json.loads(json.dumps(first._weights))
+
+
+def test_a_resumed_run_keeps_its_schedule(make, tmp_path, monkeypatch):
+    first = make()
+    first.initialize()
+    for key, value in (("mean_fg_dice", 0.5), ("dice_per_class_or_region", [0.5, 0.5])):
+        first.logger.log(key, value, 0)
+    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    monkeypatch.delenv("REFSAM3D_NUM_EPOCHS")
+
+    second = make()
+    assert second.num_epochs == 1000
+    second.load_checkpoint(str(tmp_path / "checkpoint.pth"))
+
+    assert second.num_epochs == 4
+    assert second.lr_scheduler.rate(2) == first.lr_scheduler.rate(2)
+
+
+def test_pretrained_weights_of_other_labels(make, tmp_path):
+    first = make()
+    first.initialize()
+    for key, value in (("mean_fg_dice", 0.5), ("dice_per_class_or_region", [0.5, 0.5])):
+        first.logger.log(key, value, 0)
+    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    labels = {"background": 0, "spleen": 1, "liver": 2, "inferior vena cava": 3, "aorta": 4}
+    second = make(fold=1, labels=labels)
+    second.initialize()
+    text = second.network.text.seg_layers.words.clone()
+
+    load_pretrained_weights(second.network, str(tmp_path / "checkpoint.pth"))
+
+    name = "mask_decoder.hyper_networks.0.mlp.4.weight"
+    assert torch.equal(second.network.state_dict()[name], first.network.state_dict()[name])
+    assert torch.equal(second.network.text.seg_layers.words, text)
+    assert second._weights["from"] == "another training, by -pretrained_weights"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(b""), "sam_vit_t.pth"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "sam_vit_t.pth"),
+        (lambda path: torch.save({"head.weight": torch.zeros(2)}, path), "no ViT image encoder"),
+    ],
+    ids=["empty", "truncated", "another architecture"],
+)
+def test_a_wrong_checkpoint_ends_the_planning(planned, sam_file, damage, message):
+    damage(sam_file)
+    done = planned.try_run(
+        "nnUNetv2_plan_experiment -d 901 -pl RefSAM3DPlanner -overwrite_plans_name Wrong",
+        REFSAM3D_CHECKPOINT=str(sam_file),
+    )
+    assert message in done.stderr
+    assert "ValueError" in done.stderr
+    assert not list((planned.preprocessed / planned.name).glob("Wrong*"))

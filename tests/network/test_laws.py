@@ -125,6 +125,26 @@ def test_any_patch_goes_in_and_comes_out_at_its_shape(build, patch, token, stem,
     assert network(torch.randn(2, channels, *patch)).shape == (2, 3, *patch)
 
 
+@pytest.mark.parametrize("patch", [(5, 12, 18), (10, 20, 21), (18, 13, 30)], ids=str)
+@torch.no_grad()
+def test_auxiliary_masks_have_the_shape_of_nnunets_targets(build, patch):
+    from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import (
+        DownsampleSegForDSTransform,
+    )
+
+    network = build(
+        deep=True,
+        patch_size=patch,
+        token_size=(8, 8, 8),
+        stem_channels=(2, 4, 4),
+        auxiliary_masks=2,
+    )
+    scales = [[1 / s for s in network.config.stride_of(level)] for level in range(3)]
+    targets = DownsampleSegForDSTransform(scales)(segmentation=torch.zeros(1, *patch))
+    masks = network(torch.randn(1, 1, *patch))
+    assert [m.shape[2:] for m in masks] == [t.shape[1:] for t in targets["segmentation"]]
+
+
 @torch.no_grad()
 def test_a_plane_is_a_volume_of_one_slice(build):
     network = build(patch_size=(1, 20, 24), token_size=(1, 4, 4)).eval()
