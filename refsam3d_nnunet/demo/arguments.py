@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "small; the planner's own on other devices)",
     )
     parser.add_argument(
-        "--keep", action="store_true", help="keep the preprocessed images, to train on afterwards"
+        "--keep", action="store_true", help="keep the preprocessed images, to train again by hand"
     )
 
 

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 MAX_CASES = 4
@@ -94,11 +95,11 @@ def _draw(cases: Sequence[HeldOut], classes: Mapping[str, int | tuple[int, ...]]
     for row, case in zip(axes, cases, strict=True):
         volume = _read(case)
         row[0].set_ylabel(case.title)
-        for panel, (axis, name, sides) in zip(row, PLANES, strict=True):
+        for panel, (axis, _, sides) in zip(row, PLANES, strict=True):
             _draw_plane(panel, volume, axis, classes=classes, colors=colors)
             _mark_sides(panel, sides)
-            if row is axes[0]:
-                panel.set_title(name)
+    for panel, (_, name, _) in zip(axes[0], PLANES, strict=True):
+        panel.set_title(name)
     figure.legend(handles=_legend(colors), loc="outside lower center", ncols=5, frameon=False)
     return figure
 
@@ -163,7 +164,8 @@ def _best_slice(truth: NDArray, axis: int, classes: Mapping[str, int | tuple[int
 def _mark_sides(panel: Axes, sides: str) -> None:
     for x, letter, side in ((0.02, sides[0], "left"), (0.98, sides[1], "right")):
         place = {"ha": side, "va": "center", "transform": panel.transAxes}
-        panel.text(x, 0.5, letter, color="white", fontsize=9, **place)
+        text = panel.text(x, 0.5, letter, color="white", fontsize=9, **place)
+        text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
 def _colors(names: Sequence[str]) -> dict[str, tuple]:

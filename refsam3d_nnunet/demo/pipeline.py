@@ -91,8 +91,15 @@ def run(
     }
     _conclude(workspace, stages, estimate, facts, console)
     if not args.keep:
-        shutil.rmtree(workspace.preprocessed, ignore_errors=True)
+        _drop_preprocessed(workspace)
     return 0
+
+
+def _drop_preprocessed(workspace: Workspace) -> None:
+    """Removes the arrays and keeps the plans, which evaluation reads again."""
+    for path in (workspace.preprocessed / workspace.dataset).iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _announce(

@@ -61,15 +61,24 @@ class Estimate:
         self._started = 0.0
         self._current = ""
         self._fraction = 0.0
+        self._advanced = 0.0
+        self._pace = 0.0  # seconds for the whole stage, judged by its last steps
         self.seconds: dict[str, float] = {}
 
     def start(self, stage: str) -> None:
         """Begins a stage."""
-        self._current, self._fraction, self._started = stage, 0.0, self._clock()
+        self._current, self._fraction, self._pace = stage, 0.0, 0.0
+        self._started = self._advanced = self._clock()
 
     def advance(self, fraction: float) -> None:
-        """Says how much of the stage is done, 0 to 1."""
-        self._fraction = min(max(fraction, self._fraction), 1.0)
+        """Says how much of the stage is done, 0 to 1; what is no advance is ignored."""
+        if fraction <= self._fraction:
+            return
+        now = self._clock()
+        pace = (now - self._advanced) / (fraction - self._fraction)
+        # Half of the weight lies on the last step: the load of a machine changes.
+        self._pace = (self._pace + pace) / 2 if self._pace else pace
+        self._fraction, self._advanced = fraction, now
 
     def finish(self) -> float:
         """Ends the stage and returns the seconds that it took."""
@@ -92,10 +101,9 @@ class Estimate:
         rest = slowness * sum(self._expected[stage] for stage in open_stages)
         if self._current not in open_stages:
             return rest
-        running, whole = self._clock() - self._started, slowness * self._expected[self._current]
-        if self._fraction > 0:
-            return rest - whole + running * (1 - self._fraction) / self._fraction
-        return rest - min(running, whole)
+        whole = slowness * self._expected[self._current]
+        here = (self._pace or whole) * (1 - self._fraction)
+        return rest - whole + max(here - (self._clock() - self._advanced), 0.0)
 
 
 class StageOutput:
@@ -122,9 +130,9 @@ class StageOutput:
             self._train(match[1], match[2].strip())
         elif _CASE_STARTS.match(line) and self._steps:
             self._done += 1
+            self._estimate.advance(self._done / (self._steps + 1))
             left = duration(self._estimate.remaining())
             self._console.line(f"  image {self._done}/{self._steps}, about {left} left")
-            self._estimate.advance(self._done / (self._steps + 1))
         elif _WORTH_SHOWING.search(line) and not _NOISE.search(line):
             self._console.line(f"  {line.strip()}")
 

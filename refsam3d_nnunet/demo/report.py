@@ -14,6 +14,19 @@ from typing import NamedTuple
 MEAN = "mean of the classes"
 PACKAGES = ("refsam3d_nnunet", "nnunetv2", "torch", "numpy")
 
+# What the report takes from the trainer's record, and where it is there.
+TRAINER_FACTS = {
+    "patch": "patch_size",
+    "batch": "batch_size",
+    "image encoder": "preset",
+    "weights from": "weights.from",
+    "tuning": "tuning",
+    "text encoder": "text.encoder",
+    "parameters": "parameters",
+    "parameters trained": "parameters_tuned",
+    "precision": "precision",
+}
+
 
 class Score(NamedTuple):
     """Dice of one class over the held-out cases; NaN where no case has the class.
@@ -180,13 +193,15 @@ def model_facts(model: Path) -> dict[str, str]:
     if not records:
         return {}
     record = json.loads(records[0].read_text(encoding="utf-8"))
-    return {
-        "patch and batch": f"{record['patch_size']}, {record['batch_size']}",
-        "image encoder": f"{record['preset']}, {record['tuning']}",
-        "checkpoint": str(record["checkpoint"] or "none"),
-        "text encoder": str(record["text"]["encoder"]),
-        "parameters": f"{record['parameters']:,}, of which {record['parameters_tuned']:,} trained",
-    }
+    found = {name: _dig(record, path.split(".")) for name, path in TRAINER_FACTS.items()}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _dig(record: object, path: Sequence[str]) -> object:
+    """Value at a path of keys; None where the record has no such thing."""
+    for key in path:
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
 
 
 def versions(device: str) -> dict[str, str]:

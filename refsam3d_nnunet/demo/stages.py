@@ -106,13 +106,13 @@ def build_stages(
             "Plan and preprocess",
             "plan_and_preprocess",
             (*plan, "-np", n_proc, "-npfp", n_proc, cross_check, "--no_pbar"),
-            expected=30,
+            expected=25,
         ),
         Stage(
             "Train",
             "train",
             (dataset, CONFIGURATION, "0", *trained, "-device", device),
-            expected=40 + schedule.epochs * (3 + 0.6 * schedule.iterations),
+            expected=35 + schedule.epochs * (2 + 0.75 * schedule.iterations),
             steps=schedule.epochs,
         ),
         Stage(
@@ -121,14 +121,14 @@ def build_stages(
             # No processes for reading and writing: on a few images they take longer to start.
             (*predict, "-c", CONFIGURATION, "-device", device)
             + ("-npp", "0", "-nps", "0", "--disable_progress_bar"),
-            expected=15 + 4 * n_test,
+            expected=8 + n_test,
             steps=n_test,
         ),
         Stage(
             "Evaluate",
             "evaluate_folder",
             (*truth, "-pfile", str(plans_file(workspace, model)), "-np", "1"),
-            expected=15,
+            expected=5,
         ),
     ]
 

@@ -49,7 +49,7 @@ class FakeNnunet:
     def _plan_and_preprocess(self, arguments):
         raw, target = Path(self.env["nnUNet_raw"]), Path(self.env["nnUNet_preprocessed"])
         (dataset,) = raw.iterdir()
-        (target / dataset.name).mkdir()
+        (target / dataset.name / "nnUNetPlans_3d_fullres").mkdir(parents=True)
         content = {"configurations": {"3d_fullres": PLAN}}
         (target / dataset.name / "RefSAM3DPlans.json").write_text(json.dumps(content))
 
@@ -151,7 +151,8 @@ def test_what_is_left_behind(finished):
 
     assert "**0.750**" in (out / "report.md").read_text()
     assert (out / "slices.png").stat().st_size > 10_000
-    assert not (out / "nnUNet_preprocessed").exists()
+    preprocessed = out / "nnUNet_preprocessed/Dataset001_TorsoPhantom"
+    assert [path.name for path in preprocessed.iterdir()] == ["RefSAM3DPlans.json"]
 
 
 def test_own_data_are_only_read(tmp_path, data, contents):
@@ -165,7 +166,8 @@ def test_own_data_are_only_read(tmp_path, data, contents):
     raw = tmp_path / "out/nnUNet_raw/Dataset001_mine"
     assert len(list((raw / "imagesTr").iterdir())) == 5
     assert len(list((raw / "labelsTs").iterdir())) == 2
-    assert (tmp_path / "out/nnUNet_preprocessed").exists()  # --keep
+    preprocessed = tmp_path / "out/nnUNet_preprocessed/Dataset001_mine"
+    assert (preprocessed / "nnUNetPlans_3d_fullres").exists()  # --keep
 
 
 @pytest.mark.parametrize("stage", range(4))

@@ -69,8 +69,15 @@ def test_time_left_within_a_stage_follows_its_steps(estimate, clock):
     assert estimate.remaining() == 50 + 20  # as the reference
     estimate.advance(0.25)
     assert estimate.remaining() == 150 + 20  # a quarter took 50 s
+    clock.now += 25
+    assert estimate.remaining() == 125 + 20
+    estimate.advance(0.5)  # this one took 25 s: between the two paces, 150 s for the whole
+    assert estimate.remaining() == 75 + 20
     clock.now += 500
-    assert estimate.elapsed() == 560
+    assert estimate.remaining() == 20
+    estimate.advance(0.5)
+    assert estimate.remaining() == 20
+    assert estimate.elapsed() == 585
 
 
 def test_time_left_is_never_negative(estimate, clock):

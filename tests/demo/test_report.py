@@ -99,21 +99,14 @@ def test_report_file(tmp_path):
 def test_facts_of_the_trainer(tmp_path):
     assert report.model_facts(tmp_path) == {}
     (tmp_path / "fold_0").mkdir()
-    record = {
-        "patch_size": [8, 9, 10],
-        "batch_size": 2,
-        "preset": "vit_t",
-        "tuning": "scratch",
-        "checkpoint": None,
-        "text": {"encoder": "minilm"},
-        "parameters": 1234567,
-        "parameters_tuned": 1000,
-    }
+    record = {"preset": "vit_t", "text": {"encoder": "minilm"}, "parameters": 1234, "weights": None}
     (tmp_path / "fold_0/refsam3d_run.json").write_text(json.dumps(record))
 
-    facts = report.model_facts(tmp_path)
-    assert facts["parameters"] == "1,234,567, of which 1,000 trained"
-    assert facts["image encoder"] == "vit_t, scratch"
+    assert report.model_facts(tmp_path) == {
+        "image encoder": "vit_t",
+        "text encoder": "minilm",
+        "parameters": "1234",
+    }
 
 
 def test_versions_name_what_is_missing(monkeypatch):
@@ -161,6 +154,12 @@ def test_planes_show_the_patient_as_radiologists_see_him(held_out):
         assert panel.get_aspect() == aspect  # height of a voxel over its width
         left, right = panel.get_xlim()
         assert left < right
+    assert [panel.get_title() for panel in panels] == ["axial", "coronal", "sagittal"]
+    assert [[text.get_text() for text in panel.texts] for panel in panels] == [
+        ["R", "L"],
+        ["R", "L"],
+        ["A", "P"],
+    ]
     downwards = [panel.get_ylim()[0] > panel.get_ylim()[1] for panel in panels]
     assert downwards == [True, False, False]  # posterior below, but superior above
 
