@@ -52,6 +52,8 @@ class Workspace:
             "nnUNet_def_n_proc": "1",
             "nnUNet_n_proc_DA": "1",
             "OMP_NUM_THREADS": "1",
+            # nnU-Net gives a training all cores; two tests at a time must not spin for them.
+            "OMP_WAIT_POLICY": "PASSIVE",
             **SHORT,
             **extra,
         }
