@@ -1,14 +1,17 @@
-"""Every kind of labels, configuration and plan, through nnU-Net's own commands."""
+"""Every configuration of a data set through nnU-Net's own commands.
+
+The tests are in two files, one per planner, so that two processes share them.
+"""
 
 import json
+from pathlib import Path
 
 import numpy as np
-import pytest
 import SimpleITK as sitk
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from tests.integration.conftest import LABELS, SHAPE, Workspace
 
-pytestmark = pytest.mark.integration
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
 CASE = "case_5"
 
@@ -28,10 +31,15 @@ def add_lowres_and_cascade(plans: dict) -> None:
     }
 
 
-@pytest.mark.parametrize("planner", ["ExperimentPlanner", "RefSAM3DPlanner"])
-@pytest.mark.parametrize("variant", LABELS)
-def test_train_validate_predict(tmp_path, variant, planner):
-    space = Workspace(tmp_path, variant)
+def train_validate_predict(folder: Path, variant: str, planner: str) -> None:
+    """Plans a tiny set and takes all four configurations from training to a prediction.
+
+    Args:
+        folder: Where to work, empty.
+        variant: Kind of labels, a key of ``LABELS``.
+        planner: Class of the planner.
+    """
+    space = Workspace(folder, variant)
     plans = "nnUNetPlans" if planner == "ExperimentPlanner" else "RefSAM3DPlans"
     option = "" if plans == "nnUNetPlans" else f"-p {plans}"  # nnU-Net's own plans need none
     space.run(
@@ -40,7 +48,7 @@ def test_train_validate_predict(tmp_path, variant, planner):
     )
     space.edit_plans(plans, add_lowres_and_cascade)
     # Fold "all", since a cascade needs the first stage's predictions of every case.
-    images, outputs = space.raw / space.name / "imagesTs", tmp_path / "predicted"
+    images, outputs = space.raw / space.name / "imagesTs", folder / "predicted"
     commands = [
         f"nnUNetv2_preprocess -d 901 -plans_name {plans} -np 1 -c 2d 3d_fullres 3d_lowres --no_pbar"
     ]
@@ -52,8 +60,7 @@ def test_train_validate_predict(tmp_path, variant, planner):
         commands.append(
             f"nnUNetv2_predict -d 901 -i {images} -o {outputs / configuration} -f all"
             f" -tr RefSAM3DTrainer {option} -c {configuration} -device cpu -npp 0 -nps 0"
-            + previous
-            * ("cascade" in configuration)
+            f"{previous if 'cascade' in configuration else ''}"
         )
     space.run(*commands)
 
@@ -71,7 +78,7 @@ def test_train_validate_predict(tmp_path, variant, planner):
         if "regions" in variant:
             heads.remove("background")
         assert len(trained["refsam3d"]["class_prompts"]) == len(heads)
-        network = trained["configurations"][configuration]["architecture"]
-        assert network["network_class_name"].startswith("refsam3d_nnunet.")
+        network = PlansManager(trained).get_configuration(configuration).network_arch_class_name
+        assert network.startswith("refsam3d_nnunet.")
         summary = json.loads((model / "fold_all" / "validation" / "summary.json").read_text())
         assert len(summary["metric_per_case"]) == 5
