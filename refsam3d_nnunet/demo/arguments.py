@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-DEFAULT_EPOCHS = 6
+DEFAULT_EPOCHS = 8
 DEFAULT_ITERATIONS = 40
 DEFAULT_CASES = 20
 

@@ -175,8 +175,6 @@ def environment(
     quiet = {
         # nnU-Net hands all cores to torch itself; its helpers must not fight over them.
         "OMP_NUM_THREADS": "1",
-        # The process that loads batches takes part of a core; others must not spin meanwhile.
-        "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",
     }
