@@ -16,9 +16,9 @@ FINEST_TOKEN, COARSEST_TOKEN = 8, 32
 SMALL_PATCH_VOXELS = 64**3
 
 
-def as_volume(extent: Sequence[float], fill: float = 1) -> list[float]:
-    """Extent or spacing as (depth, height, width); a 2D one gets ``fill`` for its depth."""
-    return [*([fill] * (3 - len(extent))), *extent]
+def as_volume(extent: Sequence[float]) -> list[float]:
+    """Extent or spacing as (depth, height, width); a 2D one gets 1 for its depth."""
+    return [*([1] * (3 - len(extent))), *extent]
 
 
 def default_preset(patch_size: Sequence[int]) -> str:
