@@ -21,7 +21,7 @@ from refsam3d_nnunet.plans import (
     task_of,
 )
 from refsam3d_nnunet.text.bank import embed
-from refsam3d_nnunet.text.names import class_prompts
+from refsam3d_nnunet.text.phrases import phrase_bank
 from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
 
 # Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
@@ -68,10 +68,10 @@ class RefSAM3DPlanner(ExperimentPlanner):
             suppress_transpose,
         )
         self.settings = with_preset_of_checkpoint(read_settings())
-        self.prompts = class_prompts(self.dataset_json)
+        self.classes = phrase_bank(self.dataset_json, self.settings.prompts_file)
         self.block = new_block(self.settings)
         channels = len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
-        self.task = Task(channels, len(self.prompts), self.block["tuning"])
+        self.task = Task(channels, len(self.classes), self.block["tuning"])
 
     def get_plans_for_configuration(
         self,
@@ -137,7 +137,7 @@ class RefSAM3DPlanner(ExperimentPlanner):
         if "3d_cascade_fullres" in configurations:
             cascade = configurations["3d_cascade_fullres"]
             stage = {**configurations["3d_fullres"], **cascade}
-            task = task_of(stage, self.block["tuning"], self.prompts)
+            task = task_of(stage, self.block["tuning"], self.classes)
             cascade["batch_size"] = smaller_batch(
                 network_config(stage), task, stage["batch_size"], self.UNet_vram_target_GB
             )
@@ -145,13 +145,15 @@ class RefSAM3DPlanner(ExperimentPlanner):
     def save_plans(self, plans: dict) -> None:
         """Adds our block, encodes the prompts once, and writes the plan."""
         bank = Path(nnUNet_preprocessed) / self.dataset_name / TEXT_BANK
-        text = embed(self.prompts, encoder=self.block["text_encoder"], bank=bank)
+        phrases = [phrase for one in self.classes for phrase in one.training]
+        text = embed(phrases, encoder=self.block["text_encoder"], bank=bank)
         self.block["text_encoder"] = text.encoder_id
         plans["refsam3d"] = self.block
         self._fit_cascade(plans["configurations"])
         super().save_plans(plans)
         print(  # noqa: T201 - as nnU-Net's planners do
-            f"RefSAM3D: prompts {self.prompts}; text encoder {text.encoder_id}, embeddings in "
+            f"RefSAM3D: prompts {[one.canonical for one in self.classes]}, {len(phrases)} phrases "
+            f"in all; text encoder {text.encoder_id}, embeddings in "
             f"{bank}; tuning mode {self.block['tuning']}; pretrained weights "
             f"{self.block['checkpoint'] or 'NONE, set REFSAM3D_CHECKPOINT to adapt SAM'}"
         )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from refsam3d_nnunet.config import TUNING_MODES, preset_named
 
@@ -16,6 +17,8 @@ class Settings:
         checkpoint: ``REFSAM3D_CHECKPOINT``, file with SAM's or MedSAM's weights.
         tuning: ``REFSAM3D_TUNING``, adapter, full or scratch.
         text_encoder: ``REFSAM3D_TEXT_ENCODER``, minilm, clip, a folder or a hub id.
+        prompts_file: ``REFSAM3D_PROMPTS_FILE``, JSON file with phrases for the labels.
+        prompts: ``REFSAM3D_PROMPTS``, the trained classes to predict, such as "liver;spleen".
         num_epochs: ``REFSAM3D_NUM_EPOCHS``.
         iterations_per_epoch: ``REFSAM3D_ITERATIONS_PER_EPOCH``.
         val_iterations: ``REFSAM3D_VAL_ITERATIONS``.
@@ -25,6 +28,8 @@ class Settings:
     checkpoint: str | None = None
     tuning: str | None = None
     text_encoder: str | None = None
+    prompts_file: Path | None = None
+    prompts: str | None = None
     num_epochs: int | None = None
     iterations_per_epoch: int | None = None
     val_iterations: int | None = None
@@ -65,11 +70,14 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
         return int(value)
 
+    prompts_file = text("REFSAM3D_PROMPTS_FILE")
     return Settings(
         preset=text("REFSAM3D_PRESET"),
         checkpoint=text("REFSAM3D_CHECKPOINT"),
         tuning=text("REFSAM3D_TUNING"),
         text_encoder=text("REFSAM3D_TEXT_ENCODER"),
+        prompts_file=Path(prompts_file).expanduser() if prompts_file else None,
+        prompts=text("REFSAM3D_PROMPTS"),
         num_epochs=count("REFSAM3D_NUM_EPOCHS"),
         iterations_per_epoch=count("REFSAM3D_ITERATIONS_PER_EPOCH"),
         val_iterations=count("REFSAM3D_VAL_ITERATIONS"),

@@ -1,8 +1,9 @@
-"""Which axis of an array that nnU-Net preprocessed runs from the patient's right to left."""
+"""How the axes of a stored image lie in the patient, and which one runs from right to left."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from refsam3d_nnunet.files import write_json
+
+_SIDES = ("LR", "PA", "SI")  # of the patient, along the positive and negative axes of LPS
 
 
 def left_right_axis(properties: Mapping[str, Any], transpose_forward: Sequence[int]) -> int | None:
@@ -48,10 +51,10 @@ def left_right_axis(properties: Mapping[str, Any], transpose_forward: Sequence[i
     return order.index(2 - file_axis)
 
 
-def left_right_axes(
+def geometries(
     folder: Path, cache: Path, read: Callable[[Path], Mapping[str, Any]]
-) -> list[int | None]:
-    """Left-right axes of all cases of a preprocessed data set, before any transposition.
+) -> dict[str, Any]:
+    """How the cases of a preprocessed data set lie in the patient, before any transposition.
 
     The properties that nnU-Net stores can be large, so the answer is kept in a file.
 
@@ -61,17 +64,55 @@ def left_right_axes(
         read: Reads the properties of one case.
 
     Returns:
-        The different axes found, as from :func:`left_right_axis` without transposition.
+        "axes": the different left-right axes found, as from :func:`left_right_axis` without
+        transposition; "orientations": the number of cases of each :func:`orientation`, the most
+        common first; "cases": their names.
     """
-    cases = sorted(folder.glob("*.pkl"))
-    names = [case.stem for case in cases]
+    files = sorted(folder.glob("*.pkl"))
+    names = [file.stem for file in files]
     if cache.is_file():
         known = json.loads(cache.read_text(encoding="utf-8"))
         if known["cases"] == names:
-            return known["axes"]
-    axes = list({left_right_axis(read(case), (0, 1, 2)) for case in cases})
-    write_json(cache, {"axes": axes, "cases": names})
-    return axes
+            return known
+    axes, codes = set(), Counter()
+    for case in map(read, files):
+        axes.add(left_right_axis(case, (0, 1, 2)))
+        codes[orientation(case)] += 1
+    answer = {
+        "axes": list(axes),
+        "orientations": {code: count for code, count in codes.most_common() if code is not None},
+        "cases": names,
+    }
+    write_json(cache, answer)
+    return answer
+
+
+def orientation(properties: Mapping[str, Any]) -> str | None:
+    """Names the directions in which the axes of a 3D image file run, such as "LPS".
+
+    Args:
+        properties: As for :func:`left_right_axis`.
+
+    Returns:
+        For each of the file's axes x, y, z the letter of the patient's side it runs to, as
+        SimpleITK's DICOMOrient names them: "LPS" for the identity. Oblique axes get the nearest
+        such order. None without a usable 3D geometry.
+    """
+    columns = _direction(properties)
+    if columns is None or columns.shape != (3, 3) or not np.isfinite(columns).all():
+        return None
+    lengths = np.linalg.norm(columns, axis=0)
+    if not (lengths > 0).all():
+        return None
+    columns = columns / lengths
+    if "nibabel_stuff" in properties:  # an affine points to the right, anterior, superior
+        columns = np.diag([-1, -1, 1]) @ columns
+    letters, free = ["", "", ""], np.abs(columns)
+    for _ in range(3):  # the clearest axis first; each patient axis is given away once
+        patient, file = np.unravel_index(np.argmax(free), free.shape)
+        letters[file] = _SIDES[patient][int(columns[patient, file] < 0)]
+        free[patient], free[:, file] = -1, -1
+    return "".join(letters)
 
 
 def _direction(properties: Mapping[str, Any]) -> np.ndarray | None:

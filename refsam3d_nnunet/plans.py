@@ -9,8 +9,11 @@ has a block of ours::
         "checkpoint": null | "path of the pretrained weights",
         "text_encoder": "minilm" | ...,
         "schedule": {...},                       # see DEFAULT_SCHEDULE
-        "class_prompts": ["background", ...],    # by the trainer: one per output channel
-        "text": {"encoder": ..., "weights_sha256": ..., "dim": ..., "words": ...}    # likewise
+        # by the trainer:
+        "class_prompts": ["background", ...],    # canonical phrase of each output channel
+        "classes": [{"label": ..., "training": [...], "held_out": [...]}, ...],
+        "text": {"encoder": ..., "weights_sha256": ..., "dim": ..., "words": ...},
+        "orientations": {"LPS": 20, ...}         # how many training cases are stored so
     }
 """
 
@@ -23,6 +26,7 @@ from refsam3d_nnunet.design import default_preset, design_network
 from refsam3d_nnunet.environment import Settings
 from refsam3d_nnunet.fit import smaller_batch
 from refsam3d_nnunet.memory import Task
+from refsam3d_nnunet.text.phrases import ClassPhrases
 
 FORMAT = 1
 # Beside the plans of a data set: the embeddings of its prompts, shared by all folds.
@@ -40,7 +44,7 @@ DEFAULT_SCHEDULE: dict[str, float] = {
     "warmup_fraction": 0.05,
 }
 # What all folds of one model folder must share; the rest may differ from fold to fold.
-_SHARED_BY_FOLDS = ("format", "tuning", "class_prompts", "text")
+_SHARED_BY_FOLDS = ("format", "tuning", "class_prompts", "classes", "text")
 
 Json = dict[str, Any]
 
@@ -73,7 +77,7 @@ def new_block(settings: Settings) -> Json:
 
 
 def complete_plans(
-    plans: Json, configuration: str, settings: Settings, class_prompts: Sequence[str]
+    plans: Json, configuration: str, settings: Settings, classes: Sequence[ClassPhrases]
 ) -> Json:
     """Makes any nnU-Net plan ours, in place, for one configuration.
 
@@ -86,7 +90,7 @@ def complete_plans(
         plans: Content of plans.json.
         configuration: Name of the configuration to be trained.
         settings: What the environment asks for.
-        class_prompts: One phrase per output channel.
+        classes: Phrases of every output channel.
 
     Returns:
         Our block, which is part of ``plans``.
@@ -105,7 +109,7 @@ def complete_plans(
         own["architecture"] = architecture(_design_for(resolved, settings))
         own["batch_size"] = smaller_batch(
             network_config(own),
-            task_of({**resolved, **own}, block["tuning"], class_prompts),
+            task_of({**resolved, **own}, block["tuning"], classes),
             resolved["batch_size"],
             FOREIGN_PLAN_GB,
         )
@@ -116,16 +120,17 @@ def complete_plans(
     # The file may lie elsewhere than on the machine that planned; its hash is recorded.
     block["checkpoint"] = _existing_file(settings.checkpoint) or block["checkpoint"]
     block["schedule"] = {**DEFAULT_SCHEDULE, **block["schedule"], **settings.schedule()}
-    block["class_prompts"] = list(class_prompts)
+    block["class_prompts"] = [one.canonical for one in classes]
+    block["classes"] = [one.to_json() for one in classes]
     return block
 
 
-def task_of(configuration: Json, tuning: str, class_prompts: Sequence[str]) -> Task:
+def task_of(configuration: Json, tuning: str, classes: Sequence[object]) -> Task:
     """What the memory of a configuration depends on beside the architecture."""
     modalities = len(configuration["normalization_schemes"])
     # A cascade's second stage sees the labels of the first, one channel each.
-    labels = len(class_prompts) if "previous_stage" in configuration else 0
-    return Task(modalities + labels, len(class_prompts), tuning, label_channels=labels)
+    labels = len(classes) if "previous_stage" in configuration else 0
+    return Task(modalities + labels, len(classes), tuning, label_channels=labels)
 
 
 def _design_for(resolved: Json, settings: Settings) -> NetworkConfig:
@@ -151,19 +156,35 @@ def network_config(configuration: Json) -> NetworkConfig:
     return NetworkConfig.from_json(configuration["architecture"]["arch_kwargs"])
 
 
-def text_shape(block: Json) -> tuple[int, int]:
-    """Channels and words of the stored text embeddings.
+def text_shape(block: Json) -> Json:
+    """Channels, words and phrases per class of the stored embeddings, as the network's arguments.
+
+    Raises:
+        ValueError: If the plan has not been through RefSAM3DTrainer.
+    """
+    classes = trained_classes(block)
+    return {
+        "text_dim": block["text"]["dim"],
+        "text_words": block["text"]["words"],
+        "text_phrases": [len(one.training) for one in classes],
+    }
+
+
+def trained_classes(block: Json) -> list[ClassPhrases]:
+    """Phrases of every output channel of a trained model; a model may have one phrase each.
 
     Raises:
         ValueError: If the plan has not been through RefSAM3DTrainer.
     """
     _check_format(block)
-    if "text" not in block:
+    if "class_prompts" not in block:
         raise ValueError(
             "This plan has no text prompts yet: train it with '-tr RefSAM3DTrainer'; the model "
             "folder's plans.json then holds them."
         )
-    return block["text"]["dim"], block["text"]["words"]
+    if "classes" in block:
+        return [ClassPhrases.from_json(one) for one in block["classes"]]
+    return [ClassPhrases(phrase, (phrase,)) for phrase in block["class_prompts"]]
 
 
 def check_same_model(plans: Json, trained: Json, configuration: str, folder: Path) -> None:
@@ -180,7 +201,7 @@ def check_same_model(plans: Json, trained: Json, configuration: str, folder: Pat
     """
     here, there = plans["refsam3d"], trained.get("refsam3d", {})
     differing = [
-        f"{key}: {there.get(key)!r} there, {here.get(key)!r} here"
+        f"{key}: {_short(there.get(key))} there, {_short(here.get(key))} here"
         for key in _SHARED_BY_FOLDS
         if here.get(key) != there.get(key)
     ]
@@ -198,6 +219,11 @@ def check_same_model(plans: Json, trained: Json, configuration: str, folder: Pat
             f"with 'nnUNetv2_plan_experiment -pl RefSAM3DPlanner -overwrite_plans_name NAME', "
             f"or delete the folder."
         )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _resolved(plans: Json, configuration: str) -> Json:

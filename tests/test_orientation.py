@@ -8,8 +8,9 @@ import warnings
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from refsam3d_nnunet.orientation import left_right_axis
+from refsam3d_nnunet.orientation import left_right_axis, orientation
 
 SHAPE = (4, 6, 8)  # along the file's axes
 READERS = ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient")
@@ -115,3 +116,23 @@ def test_bad_arguments():
         left_right_axis({}, (0, 0, 1))
     with pytest.raises(ValueError, match="4, 9 or 16 numbers .* got 3"):
         left_right_axis({"sitk_stuff": {"direction": (1, 0, 0)}}, (0, 1, 2))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_orientations_are_named_as_simpleitk_names_them(seed):
+    rng = np.random.default_rng(seed)
+    signed = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], 3)
+    turn = np.linalg.qr(np.eye(3) + 0.1 * rng.normal(size=(3, 3)))[0]
+    matrix = signed @ (turn * np.sign(np.diag(turn)))
+    wanted = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(matrix.ravel().tolist())
+    assert orientation({"sitk_stuff": {"direction": tuple(matrix.ravel())}}) == wanted
+
+    affine = np.eye(4)  # the same axes in nibabel's convention, with voxel sizes
+    affine[:3, :3] = np.diag([-1, -1, 1]) @ matrix @ np.diag([2, 0.5, 3])
+    assert orientation({"nibabel_stuff": {"original_affine": affine}}) == wanted
+
+
+def test_an_image_without_geometry_has_no_orientation():
+    assert orientation({"spacing": (1, 1, 1)}) is None
+    assert orientation({"sitk_stuff": {"direction": (1, 0, 0, 1)}}) is None
+    assert orientation({"sitk_stuff": {"direction": (0,) * 9}}) is None

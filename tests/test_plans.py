@@ -13,9 +13,14 @@ from refsam3d_nnunet.plans import (
     network_config,
     new_block,
     text_shape,
+    trained_classes,
 )
+from refsam3d_nnunet.text.phrases import ClassPhrases
 
-PROMPTS = ["background", "liver"]
+CLASSES = [
+    ClassPhrases("background", ("background",)),
+    ClassPhrases("Liver", ("liver", "the liver")),
+]
 
 
 def default_plans() -> dict:
@@ -44,7 +49,7 @@ def our_plans(**settings) -> dict:
 
 def completed(plans=None, settings=None, configuration="3d_fullres") -> dict:
     plans = default_plans() if plans is None else plans
-    complete_plans(plans, configuration, settings or Settings(), PROMPTS)
+    complete_plans(plans, configuration, settings or Settings(), CLASSES)
     return plans
 
 
@@ -58,7 +63,8 @@ def test_any_plan_gets_our_architecture_for_its_own_patch(configuration):
     config = network_config(plans["configurations"][configuration])
     assert config.patch_size == (20, 56, 40)
     assert config.preset == "vit_t"
-    assert plans["refsam3d"]["class_prompts"] == PROMPTS
+    assert plans["refsam3d"]["class_prompts"] == ["background", "liver"]
+    assert trained_classes(plans["refsam3d"]) == CLASSES
 
 
 def test_a_2d_batch_for_a_unet_is_cut_to_the_memory():
@@ -134,6 +140,18 @@ def test_unknown_configuration_is_named():
 def test_plan_without_text_says_how_to_get_it():
     with pytest.raises(ValueError, match="train it with '-tr RefSAM3DTrainer'"):
         text_shape(our_plans()["refsam3d"])
+
+
+def test_text_shape_is_what_the_network_is_built_with():
+    block = completed()["refsam3d"]
+    block["text"] = {"dim": 384, "words": 9, "encoder": "minilm", "weights_sha256": "0"}
+    assert text_shape(block) == {"text_dim": 384, "text_words": 9, "text_phrases": [1, 2]}
+
+
+def test_a_model_with_one_phrase_a_class_is_read():
+    block = completed()["refsam3d"]
+    del block["classes"]
+    assert [one.training for one in trained_classes(block)] == [("background",), ("liver",)]
 
 
 def test_folds_of_different_networks_do_not_mix(tmp_path):

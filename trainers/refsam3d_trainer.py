@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
@@ -21,7 +22,7 @@ from refsam3d_nnunet.memory import step_gb
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
 from refsam3d_nnunet.optim import WarmupPolyLR, adamw
-from refsam3d_nnunet.orientation import left_right_axes
+from refsam3d_nnunet.orientation import geometries
 from refsam3d_nnunet.plans import (
     TEXT_BANK,
     check_same_model,
@@ -29,17 +30,20 @@ from refsam3d_nnunet.plans import (
     network_config,
     task_of,
     text_shape,
+    trained_classes,
 )
 from refsam3d_nnunet.text.bank import embed
-from refsam3d_nnunet.text.names import class_prompts, mentions_side
+from refsam3d_nnunet.text.lookup import BACKGROUND, select_classes
+from refsam3d_nnunet.text.names import mentions_side
+from refsam3d_nnunet.text.phrases import phrase_bank
 from refsam3d_nnunet.weights.checkpoint import read_checkpoint, sha256_of
 from refsam3d_nnunet.weights.sam import load_sam
 from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
 
 RANDOM = "random numbers"
 RECORD = "refsam3d_run.json"
-# Beside the plans of a data set: along which axes its cases run from left to right.
-LEFT_RIGHT = "refsam3d_left_right.json"
+# Beside the plans of a data set: how its cases lie in the patient.
+GEOMETRIES = "refsam3d_geometries.json"
 
 
 class RefSAM3DTrainer(nnUNetTrainer):
@@ -71,12 +75,13 @@ class RefSAM3DTrainer(nnUNetTrainer):
     ) -> None:
         plans.setdefault("continue_training", False)
         self._settings = with_preset_of_checkpoint(read_settings())
-        prompts = class_prompts(dataset_json)
+        classes = phrase_bank(dataset_json, self._settings.prompts_file)
         self.refsam3d: dict[str, Any] = complete_plans(
-            plans, configuration, self._settings, prompts
+            plans, configuration, self._settings, classes
         )
         bank = Path(nnUNet_preprocessed) / plans["dataset_name"] / TEXT_BANK
-        text = embed(prompts, encoder=self.refsam3d["text_encoder"], bank=bank)
+        phrases = [phrase for one in classes for phrase in one.training]
+        text = embed(phrases, encoder=self.refsam3d["text_encoder"], bank=bank)
         self._text = text.embedding
         self.refsam3d["text"] = text.to_json()
         self._refuse_mixed_folds(plans, configuration)
@@ -110,21 +115,28 @@ class RefSAM3DTrainer(nnUNetTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Builds the network that a plan of this trainer describes, weights still random."""
+        """Builds the network that a plan of this trainer describes, weights still random.
+
+        Without deep supervision, that is for nnU-Net's predictor, REFSAM3D_PROMPTS may choose
+        some of the classes.
+
+        Raises:
+            ValueError: If it names a class that the model does not have.
+        """
         block = plans_manager.plans.get("refsam3d", {})
-        text_dim, text_words = text_shape(block)
         config = network_config(configuration_manager.configuration)
         modalities = len(configuration_manager.normalization_schemes)
         network = RefSAM3D(
             num_input_channels,
             num_output_channels,
-            text_dim=text_dim,
-            text_words=text_words,
+            **text_shape(block),
             label_channels=num_input_channels - modalities,
             deep_supervision=enable_deep_supervision,
             **config.to_json(),
         )
         apply_tuning(network, block["tuning"])
+        if not enable_deep_supervision:
+            _show_asked_classes(network, block)
         return network
 
     def initialize(self) -> None:
@@ -214,21 +226,27 @@ class RefSAM3DTrainer(nnUNetTrainer):
 
     def _axes_that_keep_sides(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
         """Those patch axes that run along the patient's left-right in no case of the data set."""
-        cache = Path(self.preprocessed_dataset_folder_base) / LEFT_RIGHT
-        found = left_right_axes(Path(self.preprocessed_dataset_folder), cache, load_pickle)
+        found = self._geometries()["axes"]
         if None in found:  # a geometry that says nothing: any axis may be the one
             return None
         transposed = self.plans_manager.transpose_forward
         slices = 3 - len(self.configuration_manager.patch_size)  # a 2D patch lacks the first axis
         return tuple(axis for axis in axes if transposed[axis + slices] not in found) or None
 
+    def _geometries(self) -> dict[str, Any]:
+        cache = Path(self.preprocessed_dataset_folder_base) / GEOMETRIES
+        return geometries(Path(self.preprocessed_dataset_folder), cache, load_pickle)
+
     def on_train_start(self) -> None:
         """Starts as nnU-Net does, then says and records what was chosen."""
+        self.refsam3d["orientations"] = self._geometries()["orientations"]
         super().on_train_start()
         record = self._record()
         if self.local_rank == 0:
             write_json(Path(self.output_folder) / RECORD, record)
-        told = {**record, "weights": self._weights["from"]}  # the rest was printed on loading
+        # Weights were printed on loading, phrases when planning.
+        told = {key: record[key] for key in record if key != "classes"}
+        told["weights"] = self._weights["from"]
         self.print_to_log_file("RefSAM3D:", json.dumps(told, indent=2))
         if self._weights["from"] == RANDOM:
             self.print_to_log_file(
@@ -254,6 +272,8 @@ class RefSAM3DTrainer(nnUNetTrainer):
             "weights": self._weights,
             "text": block["text"],
             "class_prompts": block["class_prompts"],
+            "classes": block["classes"],
+            "orientations": block["orientations"],
             "mirroring_axes": self.inference_allowed_mirroring_axes,
             "schedule": block["schedule"],
             "schedule_from_environment": self._settings.schedule(),
@@ -274,8 +294,34 @@ class RefSAM3DTrainer(nnUNetTrainer):
         """One step at the learning rate of its iteration."""
         elapsed = self._iteration / self.num_iterations_per_epoch
         self.lr_scheduler.step(self.current_epoch + elapsed)
+        self._draw_phrases()
         self._iteration += 1
         return super().train_step(batch)
 
+    def _draw_phrases(self) -> None:
+        """One phrase per class, the same on all ranks and again after a resumed run."""
+        text = self._bare_network().text
+        fold = 0 if self.fold == "all" else 1 + int(self.fold)
+        generator = np.random.default_rng([fold, self.current_epoch, self._iteration])
+        text.draw(generator.integers(text.num_phrases).tolist())
+
     def plot_network_architecture(self) -> None:
         """nnU-Net's plot needs a package that no longer runs; the plan is the description."""
+
+
+def _show_asked_classes(network: RefSAM3D, block: dict[str, Any]) -> None:
+    """Hides what REFSAM3D_PROMPTS does not name; says so, as nnU-Net's predictor has no log."""
+    asked = read_settings().prompts
+    if asked is None:
+        return
+    classes = trained_classes(block)
+    chosen = select_classes(asked, classes)
+    labels = [one.label for one in classes]
+    background = labels.index(BACKGROUND) if BACKGROUND in labels else None
+    hidden = [i for i in range(len(classes)) if i not in (*chosen, background)]
+    network.hide(hidden, background=background)
+    print(  # noqa: T201
+        f"RefSAM3D: REFSAM3D_PROMPTS asks for {', '.join(classes[i].canonical for i in chosen)}; "
+        f"left out: {', '.join(classes[i].canonical for i in hidden) or 'nothing'}. Label values "
+        f"stay as they are."
+    )

@@ -1,5 +1,6 @@
 """RefSAM3D: the parts of the paper's figure 1, wired."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -30,7 +31,8 @@ class RefSAM3D(nn.Module):
         input_channels: Modalities, and the previous stage's labels in a cascade.
         num_classes: Output channels, one per prompt, background included.
         text_dim: Channels of the text encoder.
-        text_words: Words of the longest prompt.
+        text_words: Words of the longest phrase.
+        text_phrases: Phrases of each class; one each if None.
         label_channels: How many of the input channels are labels of a previous stage.
         deep_supervision: Whether the auxiliary masks are returned as well.
         architecture: See :class:`NetworkConfig`.
@@ -46,6 +48,7 @@ class RefSAM3D(nn.Module):
         *,
         text_dim: int = 0,
         text_words: int = 0,
+        text_phrases: Sequence[int] | None = None,
         label_channels: int = 0,
         deep_supervision: bool = False,
         **architecture: Any,  # noqa: ANN401 - JSON numbers, validated by NetworkConfig
@@ -60,7 +63,10 @@ class RefSAM3D(nn.Module):
         self.deep_supervision = deep_supervision
         self.image_encoder = ImageEncoder3D(config, input_channels - label_channels, label_channels)
         self.image_stem = ImageStem(config, input_channels)
-        self.text = TextPrompts(num_classes, text_words, text_dim, config.decoder_dim)
+        phrases = [1] * num_classes if text_phrases is None else text_phrases
+        self.text = TextPrompts(phrases, text_words, text_dim, config.decoder_dim)
+        self._hidden: list[int] = []
+        self._background: int | None = None
         self.cross_attention = nn.ModuleList(
             TextCrossAttention(config.decoder_dim) for _ in config.level_blocks
         )
@@ -71,6 +77,19 @@ class RefSAM3D(nn.Module):
         super().train(mode)
         keep_frozen_in_eval(self)
         return self
+
+    def hide(self, heads: Sequence[int], *, background: int | None) -> None:
+        """Leaves classes out of what is predicted; training and the other masks do not change.
+
+        The classes stay in the text, so the others' logits stay as they are, and a voxel that
+        would have gone to a hidden class goes to the background and to no neighbour. This is not
+        part of the state dict.
+
+        Args:
+            heads: Output channels to leave out; empty to show all again.
+            background: Output channel of the background, None if it has none (regions).
+        """
+        self._hidden, self._background = list(heads), background
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Segments a patch.
@@ -97,8 +116,17 @@ class RefSAM3D(nn.Module):
         if flat:
             masks = [mask[:, :, 0] for mask in masks]
         if not self.training:
-            masks = [mask.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) for mask in masks]
+            masks = [self._shown(mask.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)) for mask in masks]
         return masks if self.deep_supervision else masks[0]
+
+    def _shown(self, mask: Tensor) -> Tensor:
+        if not self._hidden:
+            return mask
+        if self._background is not None:
+            heads = [self._background, *self._hidden]
+            mask[:, self._background] = mask[:, heads].amax(dim=1)
+        mask[:, self._hidden] = -LARGEST_LOGIT
+        return mask
 
     def _masks(self, x: Tensor, *, auxiliary: bool) -> list[Tensor]:
         text, real, sentences = self.text()

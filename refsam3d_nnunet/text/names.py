@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 IGNORE_LABEL = "ignore"
@@ -80,24 +82,28 @@ def head_names(dataset_json: Mapping[str, Any]) -> list[str]:
     return [by_value[value] for value in sorted(by_value)]
 
 
-def class_prompts(dataset_json: Mapping[str, Any]) -> list[str]:
+def class_prompts(dataset_json: Mapping[str, Any], prompts_file: Path | None = None) -> list[str]:
     """Gives the phrase of every output head, in nnU-Net's order.
 
-    A phrase is the user's own, from ``dataset_json["refsam3d"]["prompts"]`` (label name ->
-    phrase, used as written), or else the cleaned label name. The initials l, r, lt and rt count
-    as left and right in names that differ by them alone: "Parotid_L" next to "Parotid_R".
+    A phrase is the first of the user's own, used as written, or else the cleaned label name. The
+    initials l, r, lt and rt count as left and right in names that differ by them alone:
+    "Parotid_L" next to "Parotid_R".
 
     Args:
         dataset_json: Content of a data set's ``dataset.json``.
+        prompts_file: See :func:`given_phrases`.
 
     Raises:
         ValueError: If a name is no usable phrase, the user's phrases are malformed or name a
             label without a head, or two heads would get the same phrase.
+        FileNotFoundError: If there is no such file.
     """
     names = head_names(dataset_json)
-    given = _given_phrases(dataset_json, names)
+    given = given_phrases(dataset_json, prompts_file)
     spelled = _spell_out_initials(names)
-    phrases = [given[name] if name in given else clean_label_name(spelled[name]) for name in names]
+    phrases = [
+        given[name][0] if name in given else clean_label_name(spelled[name]) for name in names
+    ]
     owner: dict[str, str] = {}
     for name, phrase in zip(names, phrases, strict=True):
         other = owner.setdefault(phrase.lower(), name)
@@ -108,6 +114,33 @@ def class_prompts(dataset_json: Mapping[str, Any]) -> list[str]:
                 f'its own: "refsam3d": {{"prompts": {{"{name}": "..."}}}}.'
             )
     return phrases
+
+
+def given_phrases(
+    dataset_json: Mapping[str, Any], prompts_file: Path | None = None
+) -> dict[str, list[str]]:
+    """The user's own phrases: label -> phrases, from ``dataset_json["refsam3d"]["prompts"]``.
+
+    Args:
+        dataset_json: Content of a data set's ``dataset.json``.
+        prompts_file: JSON file of the same form as that entry, which goes before it.
+
+    Raises:
+        ValueError: If they are malformed, or name a label that has no output head.
+        FileNotFoundError: If there is no such file.
+    """
+    names = head_names(dataset_json)
+    block = dataset_json.get("refsam3d", {})
+    prompts = block.get("prompts", {}) if isinstance(block, Mapping) else None
+    if not isinstance(prompts, Mapping):
+        raise ValueError(
+            f'"refsam3d" in dataset.json must look like {{"prompts": {{"label": "phrase"}}}}, '
+            f"got {block!r}"
+        )
+    given = _checked(prompts, names, '"refsam3d" in dataset.json')
+    if prompts_file is not None:
+        given |= _checked(_read_prompts(prompts_file), names, str(prompts_file))
+    return given
 
 
 def mentions_side(phrases: Iterable[str]) -> bool:
@@ -149,25 +182,40 @@ def _spell_out_initials(names: Sequence[str]) -> dict[str, str]:
     return spelled
 
 
-def _given_phrases(dataset_json: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
-    block = dataset_json.get("refsam3d", {})
-    prompts = block.get("prompts", {}) if isinstance(block, Mapping) else None
-    if not isinstance(prompts, Mapping):
+def _read_prompts(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"REFSAM3D_PROMPTS_FILE names {path}, which does not exist."
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no readable JSON ({error}).") from error
+    if not isinstance(content, Mapping):
         raise ValueError(
-            f'"refsam3d" in dataset.json must look like {{"prompts": {{"label": "phrase"}}}}, '
-            f"got {block!r}"
+            f'{path} must look like {{"label": "phrase", "other label": ["phrase", "phrase"]}}, '
+            f"got a {type(content).__name__}."
         )
-    for name, phrase in prompts.items():
+    return content
+
+
+def _checked(prompts: Mapping[str, Any], names: Sequence[str], source: str) -> dict[str, list[str]]:
+    given = {}
+    for name, value in prompts.items():
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f'"refsam3d" in dataset.json has a prompt for {name!r}, but no output of nnU-Net '
-                f"has that name; there are {', '.join(map(repr, names))}.{hint}"
+                f"{source} has a prompt for {name!r}, but no output of nnU-Net has that name; "
+                f"there are {', '.join(map(repr, names))}.{hint}"
             )
-        if not isinstance(phrase, str) or not phrase.strip():
+        phrases = value if isinstance(value, list) and value else [value]
+        if not all(isinstance(phrase, str) and phrase.strip() for phrase in phrases):
             raise ValueError(
-                f'"refsam3d" in dataset.json: the prompt for {name!r} must be a phrase such as '
-                f'"left kidney", got {phrase!r}'
+                f"{source}: the prompt for {name!r} must be a phrase such as "
+                f'"left kidney", or a list of phrases, got {value!r}'
             )
-    return {name: " ".join(phrase.split()) for name, phrase in prompts.items()}
+        given[name] = [" ".join(phrase.split()) for phrase in phrases]
+        if len({phrase.lower() for phrase in given[name]}) < len(phrases):
+            raise ValueError(f"{source}: the prompts for {name!r} hold a phrase twice: {value!r}")
+    return given
