@@ -19,6 +19,7 @@ PACKAGE_DIR = {
     "refsam3d_nnunet.network": "refsam3d_nnunet/network",
     "refsam3d_nnunet.text": "refsam3d_nnunet/text",
     "refsam3d_nnunet.weights": "refsam3d_nnunet/weights",
+    "refsam3d_nnunet.prediction": "refsam3d_nnunet/prediction",
     "refsam3d_nnunet.demo": "refsam3d_nnunet/demo",
     "refsam3d_nnunet.planners": "planners",
     "refsam3d_nnunet.trainers": "trainers",

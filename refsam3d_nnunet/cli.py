@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from refsam3d_nnunet import __version__
 from refsam3d_nnunet.demo.arguments import add_arguments as add_demo_arguments
+from refsam3d_nnunet.prediction.arguments import add_predict_arguments, add_prompts_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +43,28 @@ def _parser() -> argparse.ArgumentParser:
     demo = subparsers.add_parser("demo", help=about, description=f"{about.capitalize()}.")
     add_demo_arguments(demo)
     demo.set_defaults(run=_run_demo)
+    about = "segment what free phrases say, with a trained model"
+    predict = subparsers.add_parser("predict", help=about, description=f"{about.capitalize()}.")
+    add_predict_arguments(predict)
+    predict.set_defaults(run=_run_predict)
+    about = "list the classes and phrases of a trained model"
+    prompts = subparsers.add_parser("prompts", help=about, description=f"{about.capitalize()}.")
+    add_prompts_arguments(prompts)
+    prompts.set_defaults(run=_run_prompts)
     return parser
+
+
+def _run_predict(args: argparse.Namespace) -> int:
+    from refsam3d_nnunet.prediction.run import predict
+
+    return predict(args)
+
+
+def _run_prompts(args: argparse.Namespace) -> int:
+    from refsam3d_nnunet.prediction.listing import listing
+
+    print(listing(args.model, as_json=args.json))
+    return 0
 
 
 def _run_demo(args: argparse.Namespace) -> int:

@@ -17,7 +17,9 @@ def demo(monkeypatch):
     return module
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["demo", "--help"], ["predict", "--help"], ["--version"]]
+)
 def test_asking_for_help_loads_nothing_heavy(repo, arguments):
     code = (
         "import sys; from refsam3d_nnunet import cli\n"

@@ -17,6 +17,7 @@ LABELS = {
     "ignore": {"background": 0, "kidney_left": 1, "kidney_right": 2, "ignore": 3},
     "regions+ignore": {"background": 0, "both_kidneys": [1, 2], "kidney_right": 2, "ignore": 3},
 }
+TRAIN = "-tr RefSAM3DTrainer -p RefSAM3DPlans -device cpu"
 SHAPE, SPACING = (20, 24, 28), (1.0, 1.0, 1.5)  # depth, height, width; x, y, z
 SHORT = {
     "REFSAM3D_NUM_EPOCHS": "1",
@@ -58,9 +59,9 @@ class Workspace:
             **extra,
         }
 
-    def try_run(self, *commands: str, **extra: str) -> subprocess.CompletedProcess:
+    def try_run(self, *commands: str | list[str], **extra: str) -> subprocess.CompletedProcess:
         driver = Path(__file__).with_name("driver.py")
-        lines = [json.dumps(command.split()) for command in commands]
+        lines = [json.dumps(c.split() if isinstance(c, str) else c) for c in commands]
         return subprocess.run(
             [sys.executable, str(driver), *lines],
             env=self.environment(extra),
@@ -69,7 +70,7 @@ class Workspace:
             check=False,
         )
 
-    def run(self, *commands: str, **extra: str) -> str:
+    def run(self, *commands: str | list[str], **extra: str) -> str:
         done = self.try_run(*commands, **extra)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
@@ -93,6 +94,13 @@ def planned(tmp_path_factory) -> Workspace:
         " --verify_dataset_integrity --no_pbar"
     )
     return space
+
+
+@pytest.fixture(scope="module")
+def trained(planned) -> Workspace:
+    """Fold 0 of the planned set, trained for an epoch, with probabilities."""
+    planned.log = planned.run(f"nnUNetv2_train 901 3d_fullres 0 {TRAIN} --npz")
+    return planned
 
 
 def write_dataset(folder: Path, variant: str, cases: int = 5) -> None:

@@ -14,7 +14,8 @@ def main() -> None:
         print(f"$ {command} {' '.join(arguments)}", flush=True)
         sys.argv = [command, *arguments]
         (entry,) = entry_points(group="console_scripts", name=command)
-        entry.load()()
+        if status := entry.load()():
+            sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import TRAIN, Workspace
 
 pytestmark = pytest.mark.integration
 MODEL = "-tr RefSAM3DTrainer -p RefSAM3DPlans -c 3d_fullres"
-TRAIN = "-tr RefSAM3DTrainer -p RefSAM3DPlans -device cpu"
 ON_CPU = "-device cpu -npp 0 -nps 0"
-
-
-@pytest.fixture(scope="module")
-def trained(planned) -> Workspace:
-    """Fold 0 of the planned set, trained for an epoch, with probabilities."""
-    planned.log = planned.run(f"nnUNetv2_train 901 3d_fullres 0 {TRAIN} --npz")
-    return planned
 
 
 def predict(space: Workspace, out: Path, options: str = "") -> str:

@@ -1,0 +1,1 @@
+"""Prediction by free text: `refsam3d predict` and `refsam3d prompts`."""

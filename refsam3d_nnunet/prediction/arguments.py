@@ -1,0 +1,84 @@
+"""Options of `refsam3d predict` and `refsam3d prompts`."""
+
+import argparse
+from pathlib import Path
+
+SIMILARITY = 0.6
+
+
+def add_prompts_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `refsam3d prompts` to a parser."""
+    _add_model(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a list")
+
+
+def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `refsam3d predict` to a parser."""
+    add = parser.add_argument
+    add(
+        "-i",
+        dest="input",
+        type=Path,
+        required=True,
+        metavar="IN",
+        help="an image (NIfTI, NRRD or MHA), a folder of them, or a folder with one DICOM series; "
+        "several channels are named CASE_0000, CASE_0001, ... as in nnU-Net",
+    )
+    add("-o", dest="output", type=Path, required=True, metavar="OUT", help="folder to write to")
+    _add_model(parser)
+    add(
+        "-f",
+        dest="folds",
+        nargs="+",
+        type=_fold,
+        metavar="FOLD",
+        help="folds to average (default: all that were trained)",
+    )
+    add("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="FILE", help="weights")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "--prompt",
+        dest="prompts",
+        action="append",
+        metavar="TEXT",
+        help="what to segment, in words; may be repeated, the first becomes label 1",
+    )
+    asked.add_argument(
+        "--jobs",
+        type=Path,
+        metavar="FILE",
+        help='JSON file, image -> prompts, such as {"case_1": ["liver", "left kidney"]}',
+    )
+    add("--masks", action="store_true", help="write one mask per prompt too")
+    add("--save-probabilities", action="store_true", help="write the probabilities as .npz too")
+    add("--disable-tta", action="store_true", help="predict without mirrored copies")
+    add(
+        "--similarity",
+        type=float,
+        default=SIMILARITY,
+        metavar="X",
+        help="warn of prompts less similar than this to every trained phrase "
+        "(cosine, default: %(default)s)",
+    )
+    add(
+        "-device",
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to predict (default: cuda where there is one, else cpu)",
+    )
+
+
+def _fold(text: str) -> int | str:
+    return text if text == "all" else int(text)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-m",
+        dest="model",
+        type=Path,
+        required=True,
+        metavar="MODELFOLDER",
+        help="folder that nnU-Net trained into: RefSAM3DTrainer__PLANS__CONFIGURATION",
+    )

@@ -1,0 +1,234 @@
+"""nnU-Net's predictor, with free text in place of the trained classes."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+)
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import Tensor
+
+from refsam3d_nnunet.environment import read_settings
+from refsam3d_nnunet.network.text_prompts import TextPrompts
+from refsam3d_nnunet.plans import trained_classes
+from refsam3d_nnunet.prediction.arguments import SIMILARITY
+from refsam3d_nnunet.prediction.listing import read_block
+from refsam3d_nnunet.prediction.matching import (
+    Match,
+    checked_prompts,
+    match,
+    names_of,
+    structure_of,
+)
+from refsam3d_nnunet.text.bank import embed
+from refsam3d_nnunet.text.encoders import TextEmbedding
+from refsam3d_nnunet.text.lookup import BACKGROUND
+
+
+class RefSAM3DPredictor(nnUNetPredictor):
+    """Predicts what free phrases say.
+
+    Each phrase takes the place of the trained class that it comes nearest to, the other classes
+    stay in the text as they were trained, and a voxel of a class that nobody asked for is
+    background. Until :meth:`set_prompts` is called this is nnU-Net's predictor. Arguments are
+    those of nnU-Net.
+    """
+
+    def initialize_from_trained_model_folder(
+        self,
+        model_training_output_dir: str,
+        use_folds: Sequence[int | str] | None,
+        checkpoint_name: str = "checkpoint_final.pth",
+    ) -> None:
+        """Loads a model, see nnU-Net.
+
+        Raises:
+            FileNotFoundError: If folder or checkpoints do not exist.
+            ValueError: If the model is not RefSAM3D, a cascade's second stage, or
+                REFSAM3D_PROMPTS is set, which is for nnUNetv2_predict.
+        """
+        folder = Path(model_training_output_dir)
+        self.block: dict[str, Any] = read_block(folder)
+        self.classes = trained_classes(self.block)
+        if read_settings().prompts is not None:
+            raise ValueError("REFSAM3D_PROMPTS is for nnUNetv2_predict: unset it, or use that.")
+        self.checkpoints = _checkpoints(folder, use_folds, checkpoint_name)
+        use_folds = [path.parent.name.removeprefix("fold_") for path in self.checkpoints]
+        super().initialize_from_trained_model_folder(str(folder), use_folds, checkpoint_name)
+        if self.configuration_manager.previous_stage_name is not None:
+            raise ValueError(
+                f"{folder} is the second stage of a cascade, whose input is the trained labels of "
+                f"the first; it cannot follow free text. Use nnUNetv2_predict, or the first stage."
+            )
+        self._trained_labels = self.dataset_json
+        self._heads: list[int] | None = None
+
+    def set_prompts(
+        self, prompts: Sequence[str], *, bank: Path | None = None, threshold: float = SIMILARITY
+    ) -> list[Match]:
+        """Asks for other things than the trained classes; label i + 1 is prompt i.
+
+        Args:
+            prompts: Free phrases. A phrase of the training needs no text encoder.
+            bank: File that keeps the embeddings of other phrases, made if missing.
+            threshold: Similarity below which a match carries a warning.
+
+        Returns:
+            One match per prompt.
+
+        Raises:
+            ValueError: If a prompt is empty, there twice, means the background or the same class
+                as another one, is longer than the text encoder reads, or the text encoder or bank
+                at hand is not that of the model.
+            OSError: If the text encoder is needed and cannot be had.
+        """
+        prompts = checked_prompts(prompts)
+        phrases = self._embeddings(prompts, bank)
+        found = [
+            match(prompt, self.classes, lambda name: phrases[name][1], threshold=threshold)
+            for prompt in prompts
+        ]
+        heads = [head for head, _ in found]
+        for i, head in enumerate(heads):
+            if head in heads[:i]:
+                raise ValueError(
+                    f"{prompts[heads.index(head)]!r} and {prompts[i]!r} both come nearest to "
+                    f"{self.classes[head].canonical!r}, and a class can follow one phrase at a "
+                    f"time. Ask for one of them, or for each in a run of its own."
+                )
+        rows = [phrases[one.canonical] for one in self.classes]
+        for prompt, head in zip(prompts, heads, strict=True):
+            rows[head] = phrases[prompt]
+        self._text.replace(*map(torch.from_numpy, TextEmbedding.stack(rows).arrays()))
+        self._ask_for(heads)
+        return [one for _, one in found]
+
+    def segment(
+        self, array: np.ndarray, properties: dict[str, Any], *, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Segments one image in this process.
+
+        Args:
+            array: Intensities, c z y x.
+            properties: ``{"spacing": [z, y, x] in mm}``.
+            probabilities: Whether they are wanted too.
+
+        Returns:
+            Label values z y x, and probabilities (k z y x, background first unless the model was
+            trained on regions) or None.
+        """
+        preprocessor = self.configuration_manager.preprocessor_class(verbose=False)
+        data, _, properties = preprocessor.run_case_npy(
+            array,
+            None,
+            dict(properties),
+            self.plans_manager,
+            self.configuration_manager,
+            self.dataset_json,
+        )
+        logits = self.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
+        result = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits,
+            self.plans_manager,
+            self.configuration_manager,
+            self.label_manager,
+            properties,
+            return_probabilities=probabilities,
+        )
+        return result if probabilities else (result, None)
+
+    def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
+        """Logits of the prompts, k z y x, from a preprocessed image; see nnU-Net."""
+        if self._heads is None:
+            return super().predict_logits_from_preprocessed_data(data)
+        asked_labels = self.label_manager
+        self.label_manager = self.plans_manager.get_label_manager(self._trained_labels)
+        try:  # nnU-Net counts the network's channels by its labels
+            logits = super().predict_logits_from_preprocessed_data(data)
+        finally:
+            self.label_manager = asked_labels
+        asked = logits[self._heads]
+        if self._background is None:
+            return asked
+        rest = [i for i in range(len(logits)) if i not in self._heads]
+        return torch.cat([logits[rest].amax(dim=0, keepdim=True), asked])
+
+    @property
+    def _text(self) -> TextPrompts:
+        return getattr(self.network, "_orig_mod", self.network).text
+
+    @property
+    def _background(self) -> int | None:
+        labels = [one.label for one in self.classes]
+        return labels.index(BACKGROUND) if BACKGROUND in labels else None
+
+    def _ask_for(self, heads: list[int]) -> None:
+        """Gives nnU-Net the labels 1, 2, ... for these output channels."""
+        self._heads = heads
+        values = range(1, len(heads) + 1)
+        regions = self._background is None  # nnU-Net knows regions by their lists
+        labels = {f"prompt {i}": [i, i] if regions else i for i in values}
+        self.dataset_json = {**self._trained_labels, "labels": {BACKGROUND: 0, **labels}}
+        if regions:
+            self.dataset_json["regions_class_order"] = list(values)
+        self.label_manager = self.plans_manager.get_label_manager(self.dataset_json)
+
+    def _embeddings(self, prompts: Sequence[str], bank: Path | None) -> _Phrases:
+        """Words and sentence of trained phrases from the model, of others from the encoder."""
+        training = [phrase.lower() for one in self.classes for phrase in one.training]
+        stored = TextEmbedding(
+            *(t.cpu().numpy() for t in self._text.stored(torch.arange(len(training))))
+        )
+        phrases = _Phrases({phrase: stored.phrase(i) for i, phrase in enumerate(training)})
+        if all(prompt in phrases for prompt in prompts):
+            return phrases
+        structures = [name for one in self.classes for name in names_of(one).values()]
+        wanted = [*prompts, *map(structure_of, prompts), *structures]
+        new = [phrase for phrase in dict.fromkeys(wanted) if phrase not in phrases]
+        own = self.block["text"]
+        result = embed(new, encoder=read_settings().text_encoder or own["encoder"], bank=bank)
+        if result.weights_sha256 != own["weights_sha256"]:
+            raise ValueError(
+                f"The model was trained with the text encoder {own['encoder']!r} (weights "
+                f"{own['weights_sha256'][:12]}), and {result.encoder_id!r} here has the weights "
+                f"{result.weights_sha256[:12]}: name the right one in REFSAM3D_TEXT_ENCODER."
+            )
+        for i, phrase in enumerate(new):
+            phrases[phrase] = result.embedding.phrase(i)
+        return phrases
+
+
+def _checkpoints(folder: Path, folds: Sequence[int | str] | None, name: str) -> list[Path]:
+    """Files of the folds asked for, or of all that were trained ("all" is not one of these)."""
+    if not folds:
+        found = sorted(folder.glob(f"fold_[0-9]*/{name}")) or sorted(
+            folder.glob(f"fold_all/{name}")
+        )
+    else:
+        found = [folder / f"fold_{fold}" / name for fold in folds]
+    missing = [path for path in found if not path.is_file()]
+    if missing or not found:
+        raise FileNotFoundError(
+            f"There is no {missing[0] if missing else folder / 'fold_*' / name}."
+        )
+    return found
+
+
+class _Phrases(UserDict):
+    """Phrase, whatever its case -> (words, sentence)."""
+
+    def __contains__(self, phrase: object) -> bool:
+        return str(phrase).lower() in self.data
+
+    def __getitem__(self, phrase: str) -> tuple[np.ndarray, np.ndarray]:
+        return self.data[phrase.lower()]
+
+    def __setitem__(self, phrase: str, embedding: tuple[np.ndarray, np.ndarray]) -> None:
+        self.data[phrase.lower()] = embedding
