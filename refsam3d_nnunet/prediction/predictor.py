@@ -103,12 +103,29 @@ class RefSAM3DPredictor(nnUNetPredictor):
                     f"{self.classes[head].canonical!r}, and a class can follow one phrase at a "
                     f"time. Ask for one of them, or for each in a run of its own."
                 )
-        rows = [phrases[one.canonical] for one in self.classes]
+        said = [one.canonical for one in self.classes]
         for prompt, head in zip(prompts, heads, strict=True):
-            rows[head] = phrases[prompt]
-        self._text.replace(*map(torch.from_numpy, TextEmbedding.stack(rows).arrays()))
+            said[head] = prompt
+        self._say(said, phrases)
         self._ask_for(heads)
         return [one for _, one in found]
+
+    def use_phrases(self, phrases: Sequence[str], *, bank: Path | None = None) -> None:
+        """Words the trained classes otherwise, one phrase each; the labels stay the trained ones.
+
+        Raises:
+            ValueError: If their number is not that of the classes; see :meth:`set_prompts`.
+            OSError: If the text encoder is needed and cannot be had.
+        """
+        if len(phrases) != len(self.classes):
+            raise ValueError(f"Wanted are {len(self.classes)} phrases, got {len(phrases)}.")
+        self._say(phrases, self._embeddings(phrases, bank))
+        self._heads, self.dataset_json = None, self._trained_labels
+        self.label_manager = self.plans_manager.get_label_manager(self.dataset_json)
+
+    def _say(self, said: Sequence[str], phrases: _Phrases) -> None:
+        stacked = TextEmbedding.stack([phrases[phrase] for phrase in said])
+        self._text.replace(*map(torch.from_numpy, stacked.arrays()))
 
     def segment(
         self, array: np.ndarray, properties: dict[str, Any], *, probabilities: bool = False

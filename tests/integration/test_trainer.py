@@ -217,3 +217,41 @@ def test_a_wrong_checkpoint_ends_the_planning(planned, sam_file, damage, message
     assert message in done.stderr
     assert "ValueError" in done.stderr
     assert not list((planned.preprocessed / planned.name).glob("Wrong*"))
+
+
+def test_phrases_vary_from_step_to_step_and_are_the_same_again(make):
+    trainers = [make(), make(), make(1)]
+    seen = []
+    for trainer in trainers:
+        trainer.initialize()
+        drawn = []
+        for epoch, iteration in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            trainer.current_epoch, trainer._iteration = epoch, iteration
+            trainer._draw_phrases()
+            drawn.append(tuple(trainer.network.text.drawn.tolist()))
+        seen.append(drawn)
+    assert seen[0] == seen[1], "the same on every rank and after a resumed run"
+    assert seen[0] != seen[2], "folds see other wordings"
+    assert len(set(seen[0])) == 4
+
+
+def test_a_step_trains_with_the_phrases_of_its_iteration(make):
+    trainer = make()
+    trainer.initialize()
+    text = trainer.network.text
+    seen = []
+    text.projector.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    trainer.train_step(batch_for(trainer))
+    assert text.drawn.tolist() != text.canonical.tolist()
+    _, _, sentences = text.stored(text.drawn)
+    assert torch.equal(seen[1], torch.nn.functional.layer_norm(sentences, sentences.shape[-1:]))
+
+
+def test_no_held_out_phrase_is_stored(make):
+    trainer = make()
+    trainer.initialize()
+    count = sum(len(one["training"]) for one in trainer.refsam3d["classes"])
+    assert len(trainer.network.text.seg_layers.words) == count
+    held_out = {p for one in trainer.refsam3d["classes"] for p in one["held_out"]}
+    trained = {p for one in trainer.refsam3d["classes"] for p in one["training"]}
+    assert held_out and not held_out & trained

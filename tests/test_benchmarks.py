@@ -1,0 +1,51 @@
+"""The parts of the benchmarks that could be wrong without anyone seeing it."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from refsam3d_nnunet.text.phrases import phrase_bank
+
+# nnU-Net's and its dependencies', when they are first imported
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+CLASSES = phrase_bank(
+    {"labels": {"background": 0, "kidney_left": 1, "liver": 2, "kidney_right": 3}}
+)
+
+
+@pytest.fixture(scope="module")
+def prompts(repo):
+    path = repo / "benchmarks" / "prompts.py"
+    spec = importlib.util.spec_from_file_location("benchmarks_prompts", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_wordings(prompts):
+    ways = prompts.wordings(CLASSES, 2)
+    assert [kind for kind, _ in ways] == ["canonical"] + 2 * ["trained"] + 2 * ["held out"] + [
+        "exchanged"
+    ]
+    for kind, phrases in ways:
+        for one, phrase in zip(CLASSES, phrases, strict=True):
+            if kind == "held out":
+                assert phrase in one.held_out
+            elif kind != "exchanged":
+                assert phrase in one.training
+    assert ways[-1][1] == ["background", "right kidney", "liver", "left kidney"]
+
+
+def test_dice(prompts):
+    one, other = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 1], bool)
+    assert prompts.dice_of(one, other) == pytest.approx(2 / 5)
+    assert prompts.dice_of(one & ~one, other & ~other, empty=0.0) == 0
+    assert prompts.dice_of(one, one) == 1
+
+
+def test_masks_overlap_only_where_two_prompts_beat_the_background(prompts):
+    chances = np.array([0.2, 0.5, 0.3]).reshape(3, 1, 1, 1)
+    chosen, bare = prompts.masks_of(chances, regions=False)
+    assert chosen.ravel().tolist() == [False, True, False]
+    assert bare.ravel().tolist() == [False, True, True]
