@@ -32,7 +32,7 @@ from refsam3d_nnunet.plans import TEXT_BANK, network_config
 from refsam3d_nnunet.prediction.images import Case, find_cases, read_volume
 from refsam3d_nnunet.prediction.predictor import RefSAM3DPredictor
 from refsam3d_nnunet.prediction.run import load_predictor
-from refsam3d_nnunet.text.lookup import BACKGROUND
+from refsam3d_nnunet.text.names import BACKGROUND
 from refsam3d_nnunet.text.phrases import ClassPhrases, meaning
 from refsam3d_nnunet.weights.checkpoint import sha256_of
 

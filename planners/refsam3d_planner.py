@@ -21,7 +21,7 @@ from refsam3d_nnunet.plans import (
     task_of,
 )
 from refsam3d_nnunet.text.bank import embed
-from refsam3d_nnunet.text.phrases import phrase_bank
+from refsam3d_nnunet.text.phrases import background_of, phrase_bank
 from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
 
 # Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
@@ -71,7 +71,12 @@ class RefSAM3DPlanner(ExperimentPlanner):
         self.classes = phrase_bank(self.dataset_json, self.settings.prompts_file)
         self.block = new_block(self.settings)
         channels = len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
-        self.task = Task(channels, len(self.classes), self.block["tuning"])
+        self.task = Task(
+            channels,
+            len(self.classes),
+            self.block["tuning"],
+            regions=background_of(self.classes) is None,
+        )
 
     def get_plans_for_configuration(
         self,

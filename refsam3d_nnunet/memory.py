@@ -47,17 +47,17 @@ class Task:
         channels: Input channels.
         prompts: Prompts, one per output channel.
         tuning: adapter, full or scratch.
-        words: Words of the longest prompt.
         text_dim: Channels of the text encoder.
         label_channels: How many of the input channels are labels of a previous stage.
+        regions: Whether the prompts are regions that may overlap.
     """
 
     channels: int
     prompts: int
     tuning: str = "scratch"
-    words: int = 8
     text_dim: int = 512
     label_channels: int = 0
+    regions: bool = False
 
 
 def step_gb(config: NetworkConfig, task: Task, batch_size: int, compute_size: int = 2) -> float:
@@ -153,9 +153,12 @@ def _convolutions(config: NetworkConfig) -> Saved:
 
 
 def _loss_bytes(config: NetworkConfig, task: Task) -> int:
-    """Logits, their gradient, softmax and log-softmax in single precision, one-hot targets."""
+    """Labels as integers and the softmax's denominator of each voxel; see loss.py.
+
+    For regions logits, their gradient, sigmoid, its logarithm and targets of each prompt.
+    """
     voxels = sum(_voxels(config, i) for i in range(config.auxiliary_masks + 1))
-    return 5 * 4 * task.prompts * voxels
+    return voxels * (5 * 4 * task.prompts if task.regions else 8 + 4)
 
 
 def _workspace(config: NetworkConfig) -> int:

@@ -26,7 +26,7 @@ from refsam3d_nnunet.design import default_preset, design_network
 from refsam3d_nnunet.environment import Settings
 from refsam3d_nnunet.fit import smaller_batch
 from refsam3d_nnunet.memory import Task
-from refsam3d_nnunet.text.phrases import ClassPhrases
+from refsam3d_nnunet.text.phrases import ClassPhrases, background_of
 
 FORMAT = 1
 # Beside the plans of a data set: the embeddings of its prompts, shared by all folds.
@@ -125,12 +125,18 @@ def complete_plans(
     return block
 
 
-def task_of(configuration: Json, tuning: str, classes: Sequence[object]) -> Task:
+def task_of(configuration: Json, tuning: str, classes: Sequence[ClassPhrases]) -> Task:
     """What the memory of a configuration depends on beside the architecture."""
     modalities = len(configuration["normalization_schemes"])
     # A cascade's second stage sees the labels of the first, one channel each.
     labels = len(classes) if "previous_stage" in configuration else 0
-    return Task(modalities + labels, len(classes), tuning, label_channels=labels)
+    return Task(
+        modalities + labels,
+        len(classes),
+        tuning,
+        label_channels=labels,
+        regions=background_of(classes) is None,
+    )
 
 
 def _design_for(resolved: Json, settings: Settings) -> NetworkConfig:

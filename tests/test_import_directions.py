@@ -38,6 +38,7 @@ LAYERS = {
     "text": 1,
     "network": 2,
     "weights": 3,
+    "loss": 3,
     "planners": 4,
     "trainers": 4,
     "prediction": 5,

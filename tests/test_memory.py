@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
 from refsam3d_nnunet.design import design_network
 from refsam3d_nnunet.fit import fit_to_memory, largest_patch, smaller_batch
+from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.memory import Task, parameters, saved_activations, step_gb
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
@@ -33,11 +36,11 @@ def planned(plan) -> tuple[RefSAM3D, Task, torch.Tensor]:
         **design_network(patch, spacing, preset).to_json(),
     )
     apply_tuning(network, tuning)
-    task = Task(channels, prompts, tuning, WORDS, TEXT_DIM, labels)
+    task = Task(channels, prompts, tuning, TEXT_DIM, labels)
     return network.train(), task, torch.randn(1, channels, *patch)
 
 
-def saved_bytes(network: RefSAM3D, image: torch.Tensor) -> int:
+def saved_bytes(network: RefSAM3D, image: torch.Tensor, loss=None) -> int:
     """Bytes of the storages that autograd keeps, each once, the network's own aside."""
     own = {t.untyped_storage().data_ptr() for t in [*network.parameters(), *network.buffers()]}
     kept = {}
@@ -49,7 +52,9 @@ def saved_bytes(network: RefSAM3D, image: torch.Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(image)
+        output = network(image)
+        if loss is not None:
+            loss(output)
     return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -116,3 +121,20 @@ def test_a_batch_planned_for_another_network_is_cut_to_the_memory():
     batch = smaller_batch(config, Task(1, 3), 100, memory_gb=8)
     assert 2 < batch < 100
     assert smaller_batch(config, Task(1, 3), 3, memory_gb=8) == 3
+
+
+def test_a_hundred_prompts_take_little_more_memory_than_two():
+    dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    loss = PromptMaskLoss(DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss))
+
+    def of_all(masks):
+        return sum(loss(one, one.features[:, :1].detach() > 0) for one in masks)
+
+    measured, estimated = [], []
+    for prompts in (2, 104):
+        network, task, image = planned(((40, 56, 40), (1, 1, 1), "vit_t", "full", 1, 0, prompts))
+        network.masks_as_products = True
+        measured.append(saved_bytes(network, image, of_all))
+        estimated.append(step_gb(network.config, task, 1, compute_size=4))
+    assert measured[1] < 1.3 * measured[0]
+    assert estimated[0] < estimated[1] < 1.3 * estimated[0]

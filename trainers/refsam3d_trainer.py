@@ -18,6 +18,7 @@ from torch import nn
 
 from refsam3d_nnunet.environment import read_settings
 from refsam3d_nnunet.files import write_json
+from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.memory import step_gb
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
@@ -33,9 +34,9 @@ from refsam3d_nnunet.plans import (
     trained_classes,
 )
 from refsam3d_nnunet.text.bank import embed
-from refsam3d_nnunet.text.lookup import BACKGROUND, select_classes
+from refsam3d_nnunet.text.lookup import select_classes
 from refsam3d_nnunet.text.names import mentions_side
-from refsam3d_nnunet.text.phrases import phrase_bank
+from refsam3d_nnunet.text.phrases import background_of, phrase_bank
 from refsam3d_nnunet.weights.checkpoint import read_checkpoint, sha256_of
 from refsam3d_nnunet.weights.sam import load_sam
 from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
@@ -143,6 +144,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
         """Builds everything, then fills in text embeddings and pretrained weights."""
         super().initialize()
         network = self._bare_network()
+        network.masks_as_products = True
         network.text.store(*(torch.from_numpy(array) for array in self._text.arrays()))
         if self.refsam3d["checkpoint"] and not self._restoring:
             path = Path(self.refsam3d["checkpoint"])
@@ -191,7 +193,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
     def _build_loss(self) -> nn.Module:
         """nnU-Net's loss; each auxiliary mask weighs half of the next finer one."""
         deep, self.enable_deep_supervision = self.enable_deep_supervision, False
-        loss = super()._build_loss()
+        loss = PromptMaskLoss(super()._build_loss())
         self.enable_deep_supervision = deep
         weights = [0.5**i for i in range(len(self._get_deep_supervision_scales()))]
         return DeepSupervisionWrapper(loss, [w / sum(weights) for w in weights])
@@ -257,7 +259,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
     def _record(self) -> dict[str, Any]:
         block, configuration = self.refsam3d, self.configuration_manager.configuration
         config = network_config(configuration)
-        task = task_of(configuration, block["tuning"], block["class_prompts"])
+        task = task_of(configuration, block["tuning"], trained_classes(block))
         parameters = list(self._bare_network().parameters())
         return {
             "preset": config.preset,
@@ -316,8 +318,7 @@ def _show_asked_classes(network: RefSAM3D, block: dict[str, Any]) -> None:
         return
     classes = trained_classes(block)
     chosen = select_classes(asked, classes)
-    labels = [one.label for one in classes]
-    background = labels.index(BACKGROUND) if BACKGROUND in labels else None
+    background = background_of(classes)
     hidden = [i for i in range(len(classes)) if i not in (*chosen, background)]
     network.hide(hidden, background=background)
     print(  # noqa: T201

@@ -7,6 +7,7 @@ from refsam3d_nnunet.config import Extent, NetworkConfig
 from refsam3d_nnunet.network.image_stem import ConvNormAct
 from refsam3d_nnunet.network.mlp import mlp
 from refsam3d_nnunet.network.position import FourierPosition
+from refsam3d_nnunet.network.prompt_masks import PromptMasks
 from refsam3d_nnunet.network.segment_anything_parts import TwoWayTransformer
 
 
@@ -29,11 +30,10 @@ class HyperNetwork(nn.Module):
         self.mlp = mlp(dim, dim, channels + 1)
         nn.init.normal_(self.mlp[-1].weight, std=(dim * channels) ** -0.5)  # logits of order one
 
-    def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
-        """Masks (b k D H W) from class tokens (b k c) and features (b c D H W)."""
+    def forward(self, tokens: Tensor, features: Tensor) -> PromptMasks:
+        """Masks from class tokens (b k c) and features (b c D H W)."""
         weights, bias = self.mlp(tokens).tensor_split([-1], dim=-1)
-        masks = torch.baddbmm(bias, weights, features.flatten(2))
-        return masks.view(*masks.shape[:2], *features.shape[2:])
+        return PromptMasks(weights, bias, features)
 
 
 class UpBlock(nn.Module):
@@ -110,7 +110,7 @@ class MaskDecoder3D(nn.Module):
 
     def forward(
         self, levels: list[Tensor], sentences: Tensor, skips: list[Tensor], *, auxiliary: bool
-    ) -> list[Tensor]:
+    ) -> list[PromptMasks]:
         """Decodes masks.
 
         Args:
@@ -120,7 +120,7 @@ class MaskDecoder3D(nn.Module):
             auxiliary: Whether masks of lower resolutions are wanted too.
 
         Returns:
-            Logits b k D H W, full resolution first.
+            Masks of all prompts, full resolution first.
         """
         *shallower, deepest = levels
         tokens, x = self._two_way(deepest, sentences)

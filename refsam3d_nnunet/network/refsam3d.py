@@ -11,6 +11,7 @@ from refsam3d_nnunet.network.cross_attention import TextCrossAttention
 from refsam3d_nnunet.network.image_encoder import ImageEncoder3D
 from refsam3d_nnunet.network.image_stem import ImageStem
 from refsam3d_nnunet.network.mask_decoder import MaskDecoder3D
+from refsam3d_nnunet.network.prompt_masks import PromptMasks
 from refsam3d_nnunet.network.text_prompts import TextPrompts
 from refsam3d_nnunet.network.tuning import keep_frozen_in_eval
 
@@ -61,6 +62,7 @@ class RefSAM3D(nn.Module):
             )
         self.config = config = NetworkConfig.from_json(architecture)
         self.deep_supervision = deep_supervision
+        self.masks_as_products = False  # for a loss that can take them, see refsam3d_nnunet.loss
         self.image_encoder = ImageEncoder3D(config, input_channels - label_channels, label_channels)
         self.image_stem = ImageStem(config, input_channels)
         phrases = [1] * num_classes if text_phrases is None else text_phrases
@@ -91,14 +93,15 @@ class RefSAM3D(nn.Module):
         """
         self._hidden, self._background = list(heads), background
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> Tensor | PromptMasks | list[Tensor] | list[PromptMasks]:
         """Segments a patch.
 
         Args:
             x: Image, b c D H W with the planned patch size, or b c H W for a 2D plan.
 
         Returns:
-            Logits b k D H W (or b k H W), raw in training and bounded in evaluation. With deep
+            Logits b k D H W (or b k H W), raw in training and bounded in evaluation; in training
+            with ``masks_as_products`` the masks before they are multiplied out. With deep
             supervision a list of them, full resolution first.
 
         Raises:
@@ -114,12 +117,15 @@ class RefSAM3D(nn.Module):
         masks = self._masks(self._padded(x), auxiliary=self.deep_supervision)
         masks = [self._cropped(mask, level) for level, mask in enumerate(masks)]
         if flat:
-            masks = [mask[:, :, 0] for mask in masks]
-        if not self.training:
-            masks = [self._shown(mask.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)) for mask in masks]
+            masks = [mask.flat() for mask in masks]
+        if not (self.training and self.masks_as_products):
+            masks = [self._shown(mask.logits()) for mask in masks]
         return masks if self.deep_supervision else masks[0]
 
     def _shown(self, mask: Tensor) -> Tensor:
+        if self.training:
+            return mask
+        mask = mask.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         if not self._hidden:
             return mask
         if self._background is not None:
@@ -128,7 +134,7 @@ class RefSAM3D(nn.Module):
         mask[:, self._hidden] = -LARGEST_LOGIT
         return mask
 
-    def _masks(self, x: Tensor, *, auxiliary: bool) -> list[Tensor]:
+    def _masks(self, x: Tensor, *, auxiliary: bool) -> list[PromptMasks]:
         text, real, sentences = self.text()
         levels = [
             attend(level, text, real)
@@ -143,10 +149,10 @@ class RefSAM3D(nn.Module):
         )
         return F.pad(x, (0, w, 0, h, 0, d)) if d or h or w else x
 
-    def _cropped(self, mask: Tensor, level: int) -> Tensor:
+    def _cropped(self, mask: PromptMasks, level: int) -> PromptMasks:
         """Undoes the padding at the resolution ``level``, to the shape of nnU-Net's targets."""
         stride = self.config.stride_of(level)
         d, h, w = (
             max(1, round(p / s)) for p, s in zip(self.config.patch_size, stride, strict=True)
         )
-        return mask[:, :, :d, :h, :w]
+        return mask.cropped((d, h, w))

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from refsam3d_nnunet.network.mlp import mlp
 
 _STORED = ("words", "mask", "sentences")
+# Text tokens that the image looks at. Beyond, the words of so many prompts cost more than the
+# levels they are to inform, and the sentences have to do.
+MOST_WORDS = 256
 
 
 class TextPrompts(nn.Module):
@@ -50,6 +53,7 @@ class TextPrompts(nn.Module):
         ):
             self.seg_layers.register_buffer(name, tensor)
         self.num_phrases = list(num_phrases)
+        self.uses_words = len(num_phrases) * num_words <= MOST_WORDS
         first = torch.tensor([sum(num_phrases[:i]) for i in range(len(num_phrases))])
         # Rows of the stored phrases; DDP hands those of rank 0 to all ranks.
         self.register_buffer("canonical", first, persistent=False)
@@ -114,10 +118,12 @@ class TextPrompts(nn.Module):
         """Projects one phrase of each class.
 
         Returns:
-            Text tokens (n c), the words of all phrases then their sentences; which of them are
-            real (n); the projected sentences (k c).
+            Text tokens (n c), the words of all phrases, unless there are too many, then their
+            sentences; which of them are real (n); the projected sentences (k c).
         """
         words, mask, sentences = self._current()
+        if not self.uses_words:
+            words, mask = words[:, :0], mask[:, :0]
         real = torch.cat([mask.flatten(), mask.new_ones(len(sentences))])
         words, sentences = self._projected(words), self._projected(sentences)
         return torch.cat([words.flatten(0, 1), sentences]), real, sentences

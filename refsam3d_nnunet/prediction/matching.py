@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refsam3d_nnunet.text.lookup import BACKGROUND, find_class
+from refsam3d_nnunet.text.lookup import find_class
+from refsam3d_nnunet.text.names import BACKGROUND
 from refsam3d_nnunet.text.phrases import ClassPhrases, core, meaning, split_side
 
 

@@ -29,7 +29,8 @@ from refsam3d_nnunet.prediction.matching import (
 )
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.encoders import TextEmbedding
-from refsam3d_nnunet.text.lookup import BACKGROUND
+from refsam3d_nnunet.text.names import BACKGROUND
+from refsam3d_nnunet.text.phrases import background_of
 
 
 class RefSAM3DPredictor(nnUNetPredictor):
@@ -183,8 +184,7 @@ class RefSAM3DPredictor(nnUNetPredictor):
 
     @property
     def _background(self) -> int | None:
-        labels = [one.label for one in self.classes]
-        return labels.index(BACKGROUND) if BACKGROUND in labels else None
+        return background_of(self.classes)
 
     def _ask_for(self, heads: list[int]) -> None:
         """Gives nnU-Net the labels 1, 2, ... for these output channels."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from refsam3d_nnunet.text.names import BACKGROUND
 from refsam3d_nnunet.text.phrases import ClassPhrases, meaning
-
-BACKGROUND = "background"
 
 
 def find_class(phrase: str, classes: Sequence[ClassPhrases]) -> int | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+BACKGROUND = "background"
 IGNORE_LABEL = "ignore"
 
 GENERIC_WORDS = frozenset({"label", "class", "structure", "roi", "object"})

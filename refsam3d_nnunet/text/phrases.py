@@ -9,7 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from refsam3d_nnunet.text.names import class_prompts, given_phrases, head_names, mentions_side
+from refsam3d_nnunet.text.names import (
+    BACKGROUND,
+    class_prompts,
+    given_phrases,
+    head_names,
+    mentions_side,
+)
 from refsam3d_nnunet.text.synonyms import synonyms_of
 
 # "perform {} segmentation" is the prompt of the paper.
@@ -99,6 +105,11 @@ def phrase_bank(
         protected.append(own)
     _refuse_shared(classes, protected)
     return _disjoint(classes, protected)
+
+
+def background_of(classes: Sequence[ClassPhrases]) -> int | None:
+    """The output channel of the background; None for regions, which may overlap and have none."""
+    return next((i for i, one in enumerate(classes) if one.label == BACKGROUND), None)
 
 
 def core(phrase: str) -> str:
