@@ -25,16 +25,14 @@ def prompts(repo):
 
 def test_wordings(prompts):
     ways = prompts.wordings(CLASSES, 2)
-    assert [kind for kind, _ in ways] == ["canonical"] + 2 * ["trained"] + 2 * ["held out"] + [
-        "exchanged"
-    ]
-    for kind, phrases in ways:
+    kinds = ["canonical", "trained", "trained", "held out", "held out"]
+    assert [way.kind for way in ways] == [*kinds, "sides exchanged", "moved on"]
+    for kind, phrases, named in ways[:5]:
+        assert named == [0, 1, 2, 3]
         for one, phrase in zip(CLASSES, phrases, strict=True):
-            if kind == "held out":
-                assert phrase in one.held_out
-            elif kind != "exchanged":
-                assert phrase in one.training
-    assert ways[-1][1] == ["background", "right kidney", "liver", "left kidney"]
+            assert phrase in (one.held_out if kind == "held out" else one.training)
+    assert ways[5][1:] == (["background", "right kidney", "liver", "left kidney"], [0, 3, 2, 1])
+    assert ways[6][1:] == (["background", "liver", "right kidney", "left kidney"], [0, 2, 3, 1])
 
 
 def test_dice(prompts):
@@ -46,6 +44,6 @@ def test_dice(prompts):
 
 def test_masks_overlap_only_where_two_prompts_beat_the_background(prompts):
     chances = np.array([0.2, 0.5, 0.3]).reshape(3, 1, 1, 1)
-    chosen, bare = prompts.masks_of(chances, regions=False)
+    chosen, bare = prompts.masks_of(chances, 0)
     assert chosen.ravel().tolist() == [False, True, False]
     assert bare.ravel().tolist() == [False, True, True]

@@ -275,7 +275,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
             "text": block["text"],
             "class_prompts": block["class_prompts"],
             "classes": block["classes"],
-            "orientations": block["orientations"],
+            "orientations": self._geometries()["orientations"],
             "mirroring_axes": self.inference_allowed_mirroring_axes,
             "schedule": block["schedule"],
             "schedule_from_environment": self._settings.schedule(),
