@@ -26,13 +26,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from nnunetv2.paths import nnUNet_preprocessed
 
-from refsam3d_nnunet.files import write_json
+from refsam3d_nnunet.files import sha256_of, write_json
 from refsam3d_nnunet.plans import TEXT_BANK
 from refsam3d_nnunet.prediction.images import Case, find_cases, read_volume
 from refsam3d_nnunet.prediction.predictor import RefSAM3DPredictor
 from refsam3d_nnunet.prediction.run import load_predictor
 from refsam3d_nnunet.text.phrases import ClassPhrases, background_of, meaning
-from refsam3d_nnunet.weights.checkpoint import sha256_of
 
 Scores = dict[str, dict[str, list[float]]]
 

@@ -1,5 +1,6 @@
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and are known by their hash."""
 
+import hashlib
 import json
 import os
 import uuid
@@ -24,3 +25,17 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - whatever JSO
     """Writes JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def sha256_of(*paths: str | Path) -> str:
+    """Hashes files, one after the other; of a single file as ``sha256sum`` does.
+
+    Raises:
+        OSError: If one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        with Path(path).open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -17,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from refsam3d_nnunet.environment import read_settings
-from refsam3d_nnunet.files import write_json
+from refsam3d_nnunet.files import sha256_of, write_json
 from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.memory import step_gb
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
@@ -37,7 +37,7 @@ from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.lookup import select_classes
 from refsam3d_nnunet.text.names import mentions_side
 from refsam3d_nnunet.text.phrases import background_of, phrase_bank
-from refsam3d_nnunet.weights.checkpoint import read_checkpoint, sha256_of
+from refsam3d_nnunet.weights.checkpoint import read_checkpoint
 from refsam3d_nnunet.weights.sam import load_sam
 from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
 

@@ -17,12 +17,11 @@ import numpy as np
 import SimpleITK
 import torch
 
-from refsam3d_nnunet.files import write_json
+from refsam3d_nnunet.files import sha256_of, write_json
 from refsam3d_nnunet.plans import TEXT_BANK
 from refsam3d_nnunet.prediction.images import Case, Volume, find_cases, read_volume
 from refsam3d_nnunet.prediction.matching import Match, checked_prompts
 from refsam3d_nnunet.prediction.predictor import RefSAM3DPredictor
-from refsam3d_nnunet.weights.checkpoint import sha256_of
 
 RECORD = "refsam3d_prompts.json"
 

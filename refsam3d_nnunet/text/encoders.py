@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from refsam3d_nnunet.files import sha256_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -214,12 +215,7 @@ def weights_sha256(folder: Path) -> str:
     """
     if not _weight_files(folder):
         raise TextEncoderNotFoundError(f"{folder} holds no weights of a text encoder. {_REMEDY}")
-    digest = hashlib.sha256()
-    for file in _weight_files(folder):
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
+    return sha256_of(*_weight_files(folder))
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import struct
@@ -60,19 +59,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     while isinstance(content, Mapping) and (wrapper := _wrapper_in(content)):
         content = content[wrapper]
     return _state_dict(content, path)
-
-
-def sha256_of(path: str | Path) -> str:
-    """Hashes a file, as ``sha256sum`` does.
-
-    Raises:
-        OSError: If the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read_safetensors(path: Path) -> object:

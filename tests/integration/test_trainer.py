@@ -50,15 +50,20 @@ def batch_for(trainer) -> dict:
     return {"data": torch.randn(2, 1, *patch, generator=generator), "target": targets}
 
 
+def save(trainer, path: Path) -> None:
+    """Saves as after a first epoch, whose results nnU-Net's logger must hold."""
+    for key, value in (("mean_fg_dice", 0.5), ("dice_per_class_or_region", [0.5, 0.5])):
+        trainer.logger.log(key, value, 0)
+    trainer.save_checkpoint(str(path))
+
+
 def test_a_resumed_run_takes_the_next_step_of_an_uninterrupted_one(make, tmp_path):
     first = make()
     first.initialize()
     first.network.train()
     batch = batch_for(first)
     first.train_step(batch)
-    for key, value in (("mean_fg_dice", 0.5), ("dice_per_class_or_region", [0.5, 0.5])):
-        first.logger.log(key, value, 0)
-    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    save(first, tmp_path / "checkpoint.pth")
     first.current_epoch, first._iteration = 1, 0
     first.train_step(batch)
 
@@ -151,9 +156,7 @@ def test_resuming_needs_no_sam_checkpoint_and_remembers_it(make, sam_file, tmp_p
     first = adapting(make, sam_file, monkeypatch)
     first.train_step(batch_for(first))
     Path(first.output_folder, "refsam3d_run.json").write_text(json.dumps(first._record()))
-    for key, value in (("mean_fg_dice", 0.5), ("dice_per_class_or_region", [0.5, 0.5])):
-        first.logger.log(key, value, 0)
-    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    save(first, tmp_path / "checkpoint.pth")
     plan = {"tuning": "adapter", "checkpoint": str(sam_file)}
     sam_file.unlink()
     monkeypatch.delenv("REFSAM3D_CHECKPOINT")
@@ -167,9 +170,7 @@ def test_resuming_needs_no_sam_checkpoint_and_remembers_it(make, sam_file, tmp_p
 def test_a_resumed_run_keeps_its_schedule(make, tmp_path, monkeypatch):
     first = make()
     first.initialize()
-    for key, value in (("mean_fg_dice", 0.5), ("dice_per_class_or_region", [0.5, 0.5])):
-        first.logger.log(key, value, 0)
-    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    save(first, tmp_path / "checkpoint.pth")
     monkeypatch.delenv("REFSAM3D_NUM_EPOCHS")
 
     second = make()
@@ -183,9 +184,7 @@ def test_a_resumed_run_keeps_its_schedule(make, tmp_path, monkeypatch):
 def test_pretrained_weights_of_other_labels(make, tmp_path):
     first = make()
     first.initialize()
-    for key, value in (("mean_fg_dice", 0.5), ("dice_per_class_or_region", [0.5, 0.5])):
-        first.logger.log(key, value, 0)
-    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    save(first, tmp_path / "checkpoint.pth")
     labels = {"background": 0, "spleen": 1, "liver": 2, "inferior vena cava": 3, "aorta": 4}
     second = make(fold=1, labels=labels)
     second.initialize()

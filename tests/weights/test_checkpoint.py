@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from refsam3d_nnunet.weights.checkpoint import read_checkpoint, sha256_of
+from refsam3d_nnunet.files import sha256_of
+from refsam3d_nnunet.weights.checkpoint import read_checkpoint
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([1.5, -2.0]).half()}
 
