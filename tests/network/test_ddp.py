@@ -6,8 +6,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch.nn.parallel import DistributedDataParallel
 
+from refsam3d_nnunet.loss import PromptMaskLoss
+from refsam3d_nnunet.network.prompt_masks import PromptMasks
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
 from refsam3d_nnunet.optim import adamw
@@ -35,6 +39,26 @@ def train_two_steps(rank: int, folder: str, mode: str) -> None:
         optimizer.step()
     torch.save(network.state_dict(), os.path.join(folder, f"rank{rank}.pth"))
     dist.destroy_process_group()
+
+
+def compare_losses(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    settings = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": True}
+    theirs = DC_and_CE_loss(settings, {}, dice_class=MemoryEfficientSoftDiceLoss)
+    generator = torch.Generator().manual_seed(rank)  # ranks see different patches
+    shapes = ((1, 3, 4), (1, 3, 1), (1, 4, 5, 6, 7))
+    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
+    masks = PromptMasks(*(tensor.requires_grad_() for tensor in tensors))
+    target = torch.randint(3, (1, 1, 5, 6, 7), generator=generator).float()
+    ours, wanted = PromptMaskLoss(theirs)(masks, target), theirs(masks.logits(), target)
+    torch.testing.assert_close(ours, wanted)
+    gradients = torch.autograd.grad(ours, masks), torch.autograd.grad(wanted, masks)
+    torch.testing.assert_close(*gradients)
+    dist.destroy_process_group()
+
+
+def test_dice_counts_the_voxels_of_all_ranks(tmp_path):
+    mp.spawn(compare_losses, (str(tmp_path),), nprocs=2)
 
 
 @pytest.mark.parametrize("mode", ["adapter", "scratch"])
