@@ -1,6 +1,9 @@
 """The parts of the benchmarks that could be wrong without anyone seeing it."""
 
 import importlib.util
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,3 +50,15 @@ def test_masks_overlap_only_where_two_prompts_beat_the_background(prompts):
     chosen, bare = prompts.masks_of(chances, 0)
     assert chosen.ravel().tolist() == [False, True, False]
     assert bare.ravel().tolist() == [False, True, True]
+
+
+def test_the_cost_of_prompts_is_written(repo, tmp_path):
+    script = repo / "benchmarks" / "prompt_cost.py"
+    tiny = ["--preset", "vit_t", "--patch", "16", "16", "16", "--batch", "1", "--repeats", "1"]
+    command = [sys.executable, script, "-o", tmp_path, *tiny, "--device", "cpu"]
+    subprocess.run([str(part) for part in command], check=True, cwd=repo)
+    rows = json.loads((tmp_path / "prompt_cost.json").read_text())["rows"]
+    assert [row["prompts"] for row in rows] == [2, 8, 32, 104]
+    assert rows[0]["seconds_ratio"] == rows[0]["saved_mb_ratio"] == 1
+    assert rows[-1]["saved_mb"] > rows[0]["saved_mb"] > 0
+    assert "| 104 | " in (tmp_path / "prompt_cost.md").read_text()
