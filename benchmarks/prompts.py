@@ -5,8 +5,9 @@
     python benchmarks/prompts.py -m MODELFOLDER --images imagesTr --labels labelsTr -o OUT
 
 writes OUT/prompts.json and OUT/prompts.md, for the validation cases of a fold: Dice of each class
-said by its canonical phrase, by other trained phrases and by held-out ones; with the sides
-exchanged, and with every phrase moved to the next class's place, each mask compared with the
+said by its canonical phrase, by other trained phrases and by held-out ones, the latter as
+`refsam3d predict` says them, with the nearest trained phrase, and alone; with the sides exchanged,
+and with every phrase moved to the next class's place, each mask compared with the
 structure that was named; and how far masks of distinct prompts overlap, each against the
 background alone.
 """
@@ -33,6 +34,7 @@ from refsam3d_nnunet.prediction.predictor import RefSAM3DPredictor
 from refsam3d_nnunet.prediction.run import load_predictor
 from refsam3d_nnunet.text.phrases import ClassPhrases, background_of, meaning
 
+ALONE = "held out, alone"
 Scores = dict[str, dict[str, list[float]]]
 
 
@@ -40,7 +42,7 @@ class Wording(NamedTuple):
     """One way to say all classes at once.
 
     Args:
-        kind: canonical, trained, held out, sides exchanged or moved on.
+        kind: canonical, trained, held out, held out alone, sides exchanged or moved on.
         phrases: What is said in the place of each class.
         named: Index of the class that each of these phrases names.
     """
@@ -94,6 +96,7 @@ def wordings(classes: Sequence[ClassPhrases], most: int) -> list[Wording]:
     for kind, pools in (
         ("trained", [one.training[1:] for one in classes]),
         ("held out", [one.held_out for one in classes]),
+        (ALONE, [one.held_out for one in classes]),
     ):
         for i in range(min(most, max(map(len, pools)))):
             pairs = zip(pools, canonical, strict=True)
@@ -136,7 +139,8 @@ def _case(
     truths = [np.isin(truth, labels[one.label]) for one in classes]
     scores: Scores = defaultdict(lambda: defaultdict(list))
     for kind, phrases, named in wordings(classes, args.wordings):
-        predictor.use_phrases(phrases, bank=args.output / TEXT_BANK)
+        bank, alone = args.output / TEXT_BANK, kind == ALONE
+        predictor.use_phrases(phrases, bank=bank, verbatim=alone)
         _, chances = predictor.segment(volume.array, volume.properties(), probabilities=True)
         chosen, bare = masks_of(chances, background_of(classes))
         shown = [i for i in range(len(classes)) if i != background_of(classes)]

@@ -61,6 +61,11 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         "(cosine, default: %(default)s)",
     )
     add(
+        "--verbatim",
+        action="store_true",
+        help="say new phrases alone, and not with the nearest trained phrase",
+    )
+    add(
         "-device",
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,12 @@ class RefSAM3DPredictor(nnUNetPredictor):
         self._heads: list[int] | None = None
 
     def set_prompts(
-        self, prompts: Sequence[str], *, bank: Path | None = None, threshold: float = SIMILARITY
+        self,
+        prompts: Sequence[str],
+        *,
+        bank: Path | None = None,
+        threshold: float = SIMILARITY,
+        verbatim: bool = False,
     ) -> list[Match]:
         """Asks for other things than the trained classes; label i + 1 is prompt i.
 
@@ -80,6 +85,7 @@ class RefSAM3DPredictor(nnUNetPredictor):
             prompts: Free phrases. A phrase of the training needs no text encoder.
             bank: File that keeps the embeddings of other phrases, made if missing.
             threshold: Similarity below which a match carries a warning.
+            verbatim: Whether a new phrase is said alone, and not with the nearest trained one.
 
         Returns:
             One match per prompt.
@@ -104,15 +110,23 @@ class RefSAM3DPredictor(nnUNetPredictor):
                     f"{self.classes[head].canonical!r}, and a class can follow one phrase at a "
                     f"time. Ask for one of them, or for each in a run of its own."
                 )
-        said = [one.canonical for one in self.classes]
-        for prompt, head in zip(prompts, heads, strict=True):
-            said[head] = prompt
-        self._say(said, phrases)
+        said = [phrases[one.canonical] for one in self.classes]
+        for head, one in found:
+            alone = verbatim or phrases.is_trained(one.prompt)
+            said[head] = _said(one.prompt, one.nearest_phrase, phrases, alone=alone)
+        self._say(said)
         self._ask_for(heads)
         return [one for _, one in found]
 
-    def use_phrases(self, phrases: Sequence[str], *, bank: Path | None = None) -> None:
+    def use_phrases(
+        self, phrases: Sequence[str], *, bank: Path | None = None, verbatim: bool = False
+    ) -> None:
         """Words the trained classes otherwise, one phrase each; the labels stay the trained ones.
+
+        Args:
+            phrases: One per class.
+            bank: See :meth:`set_prompts`.
+            verbatim: See :meth:`set_prompts`.
 
         Raises:
             ValueError: If their number is not that of the classes; see :meth:`set_prompts`.
@@ -120,12 +134,20 @@ class RefSAM3DPredictor(nnUNetPredictor):
         """
         if len(phrases) != len(self.classes):
             raise ValueError(f"Wanted are {len(self.classes)} phrases, got {len(phrases)}.")
-        self._say(phrases, self._embeddings(phrases, bank))
+        known, said = self._embeddings(phrases, bank), []
+        for i, phrase in enumerate(phrases):
+            alone = verbatim or known.is_trained(phrase) or i == self._background
+            nearest = phrase
+            if not alone:
+                _, found = match(phrase, self.classes, lambda name: known[name][1], threshold=0)
+                nearest = found.nearest_phrase
+            said.append(_said(phrase, nearest, known, alone=alone))
+        self._say(said)
         self._heads, self.dataset_json = None, self._trained_labels
         self.label_manager = self.plans_manager.get_label_manager(self.dataset_json)
 
-    def _say(self, said: Sequence[str], phrases: _Phrases) -> None:
-        stacked = TextEmbedding.stack([phrases[phrase] for phrase in said])
+    def _say(self, said: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        stacked = TextEmbedding.stack(said)
         self._text.replace(*map(torch.from_numpy, stacked.arrays()))
 
     def segment(
@@ -222,6 +244,21 @@ class RefSAM3DPredictor(nnUNetPredictor):
         return phrases
 
 
+def _said(
+    prompt: str, nearest: str, phrases: _Phrases, *, alone: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Words (l c) and sentence (c) of a prompt, alone or with the nearest trained phrase.
+
+    A network that has learned a dozen phrases of a class may take a word of a new one for that of
+    another class. The words of both stand side by side, their sentence vectors are averaged.
+    """
+    words, sentence = phrases[prompt]
+    if alone:
+        return words, sentence
+    more_words, other = phrases[nearest]
+    return np.concatenate([words, more_words]), (sentence + other) / 2
+
+
 def _checkpoints(folder: Path, folds: Sequence[int | str] | None, name: str) -> list[Path]:
     """Files of the folds asked for, or of all that were trained ("all" is not one of these)."""
     if not folds:
@@ -239,7 +276,15 @@ def _checkpoints(folder: Path, folds: Sequence[int | str] | None, name: str) -> 
 
 
 class _Phrases(UserDict):
-    """Phrase, whatever its case -> (words, sentence)."""
+    """Phrase, whatever its case -> (words, sentence). The first ones are those of the training."""
+
+    def __init__(self, trained: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        super().__init__(trained)
+        self._trained = frozenset(self.data)
+
+    def is_trained(self, phrase: str) -> bool:
+        """Whether the model was trained with a phrase."""
+        return phrase.lower() in self._trained
 
     def __contains__(self, phrase: object) -> bool:
         return str(phrase).lower() in self.data

@@ -41,10 +41,13 @@ def predict(args: argparse.Namespace) -> int:
     cases = find_cases(args.input, channels)
     jobs = jobs_of(cases, args.prompts, args.jobs)
     args.output.mkdir(parents=True, exist_ok=True)
-    bank = args.output / TEXT_BANK
+    how = {
+        "bank": args.output / TEXT_BANK,
+        "threshold": args.similarity,
+        "verbatim": args.verbatim,
+    }
     matches = {
-        prompts: predictor.set_prompts(prompts, bank=bank, threshold=args.similarity)
-        for prompts in dict.fromkeys(jobs.values())
+        prompts: predictor.set_prompts(prompts, **how) for prompts in dict.fromkeys(jobs.values())
     }
     for warning in dict.fromkeys(m.warning for found in matches.values() for m in found):
         if warning:
@@ -54,7 +57,7 @@ def predict(args: argparse.Namespace) -> int:
     current = None
     for case, prompts in jobs.items():
         if prompts != current:
-            predictor.set_prompts(prompts, bank=bank, threshold=args.similarity)
+            predictor.set_prompts(prompts, **how)
             current = prompts
         volume = read_volume(case, orientations)
         wants_more = args.masks or args.save_probabilities
@@ -166,6 +169,7 @@ def _record(predictor: RefSAM3DPredictor, args: argparse.Namespace) -> dict[str,
         },
         "text_encoder": predictor.block["text"],
         "similarity_threshold": args.similarity,
+        "verbatim": args.verbatim,
         "mirroring": predictor.use_mirroring and predictor.allowed_mirroring_axes,
         "device": str(predictor.device),
         "python": platform.python_version(),

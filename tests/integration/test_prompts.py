@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from tests.integration.conftest import Workspace
 
@@ -203,9 +204,22 @@ def test_known_phrases_need_no_encoder(predictor, monkeypatch):
     assert (match.nearest_phrase, match.similarity) == ("segment the left kidney", 1)
 
 
-def test_prompts_survive_the_weights_of_every_case(predictor):
-    import torch
+def test_a_new_phrase_is_said_with_the_nearest_trained_one(predictor):
+    def said(prompt, **how):
+        (match,) = predictor.set_prompts([prompt], **how)
+        head = [one.label for one in predictor.classes].index("kidney_right")
+        words, mask, sentences = predictor.network.text._others
+        return match.nearest_phrase, words[head][mask[head]], sentences[head]
 
+    nearest, words, sentence = said("right sided kidney")
+    _, own_words, own = said("right sided kidney", verbatim=True)
+    _, other_words, other = said(nearest)
+    assert torch.equal(words, torch.cat([own_words, other_words]))
+    assert torch.allclose(sentence, (own + other) / 2)
+    assert not torch.allclose(own, other, atol=0.1)
+
+
+def test_prompts_survive_the_weights_of_every_case(predictor):
     text = predictor.network.text.eval()
     predictor.set_prompts(["left kidney"])
     before = text()[2]
@@ -260,7 +274,8 @@ def test_the_benchmark_runs(model, repo, tmp_path):
     )
     result = json.loads((tmp_path / "prompts.json").read_text())
     (case,) = result["dice"].values()
-    assert list(case) == ["canonical", "trained", "held out", "sides exchanged", "moved on"]
+    held_out = ["held out", "held out, alone"]
+    assert list(case) == ["canonical", "trained", *held_out, "sides exchanged", "moved on"]
     assert all(set(row) == {"left kidney", "right kidney"} for row in case.values())
     assert list(result["overlap"]) == ["left kidney / right kidney"]
     assert "| left kidney | " in (tmp_path / "prompts.md").read_text()
