@@ -21,6 +21,10 @@ PACKAGE_DIR = {
     "refsam3d_nnunet.weights": "refsam3d_nnunet/weights",
     "refsam3d_nnunet.prediction": "refsam3d_nnunet/prediction",
     "refsam3d_nnunet.demo": "refsam3d_nnunet/demo",
+    "refsam3d_nnunet.evaluation": "refsam3d_nnunet/evaluation",
+    "refsam3d_nnunet.comparison": "refsam3d_nnunet/comparison",
+    "refsam3d_nnunet.report": "refsam3d_nnunet/report",
+    "refsam3d_nnunet.crossval": "refsam3d_nnunet/crossval",
     "refsam3d_nnunet.planners": "planners",
     "refsam3d_nnunet.trainers": "trainers",
 }
@@ -43,7 +47,19 @@ INSTALL_REQUIRES = [
     "tqdm",
     "setuptools",  # nnU-Net imports distutils, which Python >= 3.12 no longer has
 ]
+CROSSVAL_REQUIRES = [
+    "jinja2",
+    "markupsafe",
+    "monai>=1.4",
+    "pandas>=2.2",
+    "scipy>=1.15",  # bootstrap(rng=...)
+    "statsmodels",
+    "submitit",
+]
 TEST_REQUIRES = [
+    *CROSSVAL_REQUIRES,
+    "surface-distance",  # what the surface metrics are checked against
+    "playwright",  # drives a Chromium of the system, where there is one
     "pytest",
     "pytest-xdist",
     "ruff>=0.17,<0.18",  # each minor release may format, or find, something else
@@ -113,9 +129,12 @@ if __name__ == "__main__":  # a search for trainers may import every module belo
         python_requires=">=3.10",
         packages=list(PACKAGE_DIR),
         package_dir=PACKAGE_DIR,
-        package_data={"refsam3d_nnunet": ["py.typed"]},
+        package_data={
+            "refsam3d_nnunet": ["py.typed"],
+            "refsam3d_nnunet.report": ["page.html", "page.css", "table.js", "viewer.js"],
+        },
         install_requires=INSTALL_REQUIRES,
-        extras_require={"test": TEST_REQUIRES},
+        extras_require={"crossval": CROSSVAL_REQUIRES, "test": TEST_REQUIRES},
         entry_points={"console_scripts": ["refsam3d = refsam3d_nnunet.cli:main"]},
         cmdclass={"build": Build, "build_pth": BuildPth},
         classifiers=[

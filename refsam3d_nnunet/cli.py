@@ -2,14 +2,19 @@
 
 import argparse
 import logging
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 
 from refsam3d_nnunet import __version__
+from refsam3d_nnunet.comparison.arguments import add_arguments as add_compare_arguments
+from refsam3d_nnunet.crossval.arguments import add_arguments as add_crossval_arguments
 from refsam3d_nnunet.demo.arguments import add_arguments as add_demo_arguments
+from refsam3d_nnunet.evaluation.arguments import add_arguments as add_evaluate_arguments
 from refsam3d_nnunet.prediction.arguments import add_predict_arguments, add_prompts_arguments
+from refsam3d_nnunet.report.arguments import add_arguments as add_report_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("refsam3d_nnunet").setLevel(logging.INFO)
     try:
         return args.run(args)
+    except BrokenPipeError:  # who was reading, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except subprocess.CalledProcessError as error:
         command = error.cmd if isinstance(error.cmd, str) else shlex.join(map(str, error.cmd))
         message = f"`{command}` failed with exit status {error.returncode}"
@@ -39,38 +47,94 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="refsam3d", description="RefSAM3D for nnU-Net v2.")
     parser.add_argument("--version", action="version", version=f"refsam3d {__version__}")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    about = "train and score a small model, from raw volumes to a report"
-    demo = subparsers.add_parser("demo", help=about, description=f"{about.capitalize()}.")
-    add_demo_arguments(demo)
-    demo.set_defaults(run=_run_demo)
-    about = "segment what free phrases say, with a trained model"
-    predict = subparsers.add_parser("predict", help=about, description=f"{about.capitalize()}.")
-    add_predict_arguments(predict)
-    predict.set_defaults(run=_run_predict)
-    about = "list the classes and phrases of a trained model"
-    prompts = subparsers.add_parser("prompts", help=about, description=f"{about.capitalize()}.")
-    add_prompts_arguments(prompts)
-    prompts.set_defaults(run=_run_prompts)
+    for name, (about, add_arguments, run) in _COMMANDS.items():
+        command = subparsers.add_parser(name, help=about, description=f"{about.capitalize()}.")
+        add_arguments(command)
+        command.set_defaults(run=run)
     return parser
 
 
-def _run_predict(args: argparse.Namespace) -> int:
+def _demo(args: argparse.Namespace) -> int:
+    from refsam3d_nnunet.demo.pipeline import run
+
+    return run(args)
+
+
+def _predict(args: argparse.Namespace) -> int:
     from refsam3d_nnunet.prediction.run import predict
 
     return predict(args)
 
 
-def _run_prompts(args: argparse.Namespace) -> int:
+def _prompts(args: argparse.Namespace) -> int:
     from refsam3d_nnunet.prediction.listing import listing
 
     print(listing(args.model, as_json=args.json))
     return 0
 
 
-def _run_demo(args: argparse.Namespace) -> int:
-    from refsam3d_nnunet.demo.pipeline import run
+def _crossval(args: argparse.Namespace) -> int:
+    from refsam3d_nnunet.crossval.run import run
 
     return run(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from refsam3d_nnunet.evaluation.run import run
+
+    return run(args)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from refsam3d_nnunet.comparison.run import run
+
+    return run(args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from refsam3d_nnunet.report.run import run
+
+    return run(args)
+
+
+# What each command needs is imported when it runs: `refsam3d --help` is to be there at once.
+_COMMANDS = {
+    "demo": (
+        "train and score a small model, from raw volumes to a report",
+        add_demo_arguments,
+        _demo,
+    ),
+    "predict": (
+        "segment what free phrases say, with a trained model",
+        add_predict_arguments,
+        _predict,
+    ),
+    "prompts": (
+        "list the classes and phrases of a trained model",
+        add_prompts_arguments,
+        _prompts,
+    ),
+    "crossval": (
+        "train, evaluate and compare trainers over the folds of a data set",
+        add_crossval_arguments,
+        _crossval,
+    ),
+    "evaluate": (
+        "measure predictions against the ground truth, per case and class",
+        add_evaluate_arguments,
+        _evaluate,
+    ),
+    "compare": (
+        "compare evaluated methods case by case, with intervals and tests",
+        add_compare_arguments,
+        _compare,
+    ),
+    "report": (
+        "write one HTML file about a cross-validation",
+        add_report_arguments,
+        _report,
+    ),
+}
 
 
 if __name__ == "__main__":

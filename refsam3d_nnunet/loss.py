@@ -7,6 +7,7 @@ backward makes it again and writes the gradients of features and class weights. 
 size of prompts times voxels is ever kept, and a piece stays in the processor's cache.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from refsam3d_nnunet.network.prompt_masks import PromptMasks
 
 # Logits of a piece: in a CPU's second-level cache, and enough to fill a GPU.
-CPU_PIECE, GPU_PIECE = 2**18, 2**25
+CPU_PIECE, GPU_PIECE = 2**18, 2**23
 IGNORED = -1
 
 
@@ -55,7 +56,8 @@ class PromptMaskLoss(nn.Module):
         if self.loss.ignore_label is not None:
             labels = labels.masked_fill(labels == self.loss.ignore_label, IGNORED)
         real = labels != IGNORED
-        entropy, hit, predicted = _MaskSums.apply(*masks[:2], masks.features.flatten(2), labels)
+        with _without_autocast(labels.device.type):  # sums over voxels overflow in half precision
+            entropy, hit, predicted = _MaskSums.apply(*masks[:2], masks.features.flatten(2), labels)
         true = torch.zeros_like(hit).scatter_add_(1, labels.clamp(min=0), real.to(hit.dtype))
         dice = self._dice(hit, predicted, true)
         return self.loss.weight_ce * entropy / real.sum().clamp(min=1) - (
@@ -136,6 +138,11 @@ class _MaskSums(torch.autograd.Function):
             d_weights += dz @ part.mT
             d_features[..., piece] = weights.to(dz.dtype).mT @ dz
         return d_weights.to(weights.dtype), d_bias.to(bias.dtype), d_features, None
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager:
+    # nnU-Net has none on mps, and older versions of torch refuse even to switch it off there.
+    return nullcontext() if device_type == "mps" else torch.autocast(device_type, enabled=False)
 
 
 def _pieces(features: Tensor, prompts: int) -> list[slice]:

@@ -86,3 +86,18 @@ def test_a_missing_or_unknown_command_is_refused(arguments, capsys):
         cli.main(arguments)
 
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_is_no_error(repo):
+    script = (
+        "import sys, refsam3d_nnunet.cli as cli;"
+        "cli._COMMANDS['prompts'] = ('x', lambda parser: None, lambda args: print('y\\n' * 99999));"
+        "sys.exit(cli.main(['prompts']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, b"")

@@ -83,6 +83,15 @@ def test_half_precision_stays_close_and_finite():
         )
 
 
+def test_autocast_does_not_reach_the_sums():
+    loss, truth = PromptMaskLoss(nnunet_loss()), target()
+    exact = value_and_gradients(loss, masks(), truth, whole=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(output := masks(), truth)
+    for ours, wanted in zip([value, *torch.autograd.grad(value, output)], exact, strict=True):
+        assert torch.equal(ours, wanted)
+
+
 def test_keeps_nothing_of_the_size_of_prompts_times_voxels():
     largest = []
     loss, truth, output = PromptMaskLoss(nnunet_loss()), target(), masks()

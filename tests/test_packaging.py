@@ -13,6 +13,7 @@ from refsam3d_nnunet import __version__
 
 SOURCES = ("setup.py", "pyproject.toml", "LICENSE", "refsam3d_nnunet", "planners", "trainers")
 PTH = "refsam3d_nnunet.pth"
+PACKED = ("py", "html", "css", "js")  # the last three make the report
 INFO = f"refsam3d_nnunet-{__version__}.dist-info"
 
 Environment = namedtuple("Environment", "python site_packages")
@@ -89,7 +90,8 @@ def test_the_regular_wheel_carries_every_source_file(regular_wheel, checkout):
         ("trainers", "refsam3d_nnunet/trainers"),
     ]:
         root = checkout / folder
-        expected |= {f"{target}/{file.relative_to(root).as_posix()}" for file in root.rglob("*.py")}
+        sources = [file for kind in PACKED for file in root.rglob(f"*.{kind}")]
+        expected |= {f"{target}/{file.relative_to(root).as_posix()}" for file in sources}
 
     with zipfile.ZipFile(regular_wheel) as archive:
         packed = {name for name in archive.namelist() if not name.startswith(INFO)}

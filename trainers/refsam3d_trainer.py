@@ -33,6 +33,7 @@ from refsam3d_nnunet.plans import (
     text_shape,
     trained_classes,
 )
+from refsam3d_nnunet.terminal import TrainingBar
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.lookup import select_classes
 from refsam3d_nnunet.text.names import mentions_side
@@ -107,6 +108,8 @@ class RefSAM3DTrainer(nnUNetTrainer):
         self.weight_decay = schedule["weight_decay"]
         # Nothing above a tenth of a run is lost when it is killed.
         self.save_every = max(1, min(50, self.num_epochs // 10))
+        steps = self.num_iterations_per_epoch
+        self._bar = TrainingBar(self.num_epochs, steps, rank=self.local_rank)
 
     @staticmethod
     def build_network_architecture(
@@ -291,6 +294,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
         """Starts counting iterations for the learning rate."""
         super().on_train_epoch_start()
         self._iteration = 0
+        self._bar.start_epoch(self.current_epoch, self.logger.get_value("mean_fg_dice", None))
 
     def train_step(self, batch: dict) -> dict:
         """One step at the learning rate of its iteration."""
@@ -298,7 +302,9 @@ class RefSAM3DTrainer(nnUNetTrainer):
         self.lr_scheduler.step(self.current_epoch + elapsed)
         self._draw_phrases()
         self._iteration += 1
-        return super().train_step(batch)
+        result = super().train_step(batch)
+        self._bar.step(result["loss"])
+        return result
 
     def _draw_phrases(self) -> None:
         """One phrase per class, the same on all ranks and again after a resumed run."""

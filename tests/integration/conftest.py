@@ -67,6 +67,7 @@ class Workspace:
             env=self.environment(extra),
             capture_output=True,
             text=True,
+            encoding="utf-8",
             check=False,
         )
 

@@ -1,0 +1,1 @@
+"""Paired comparison of evaluated methods: `refsam3d compare`."""

@@ -1,0 +1,1 @@
+"""Cross-validation as jobs: `refsam3d crossval`."""

@@ -1,0 +1,155 @@
+"""Plans, preprocesses and splits what is not yet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from refsam3d_nnunet.crossval.dataset import N_SPLITS, SPLITS, Dataset, read_json
+from refsam3d_nnunet.crossval.display import Display
+from refsam3d_nnunet.crossval.folds import Method
+from refsam3d_nnunet.demo.runner import run_command
+from refsam3d_nnunet.files import write_json
+
+PLANNERS = {
+    "RefSAM3DPlans": "RefSAM3DPlanner",
+    "nnUNetPlans": "ExperimentPlanner",
+    "nnUNetResEncUNetMPlans": "nnUNetPlannerResEncM",
+    "nnUNetResEncUNetLPlans": "nnUNetPlannerResEncL",
+    "nnUNetResEncUNetXLPlans": "nnUNetPlannerResEncXL",
+}
+
+
+def prepare(
+    dataset: Dataset,
+    methods: Sequence[Method],
+    configuration: str,
+    *,
+    log: Path,
+    display: Display,
+    processes: int | None = None,
+) -> None:
+    """Plans and preprocesses what is missing, by nnU-Net's commands, and makes the splits.
+
+    Args:
+        dataset: What to prepare.
+        methods: Whose plans are needed.
+        configuration: Which must be in all plans.
+        log: File for what the commands print.
+        display: Is told about each command.
+        processes: Of each command; nnU-Net's default if None.
+
+    Raises:
+        ValueError: If plans lack the configuration, cannot be made, or a command fails.
+    """
+    number = str(int(dataset.name[7:10]))
+    some = [] if processes is None else ["-np", str(processes)]
+
+    def nnunet(command: str, *arguments: str) -> None:
+        _run([command, "-d", number, *arguments], log, display)
+
+    if not (dataset.preprocessed / "dataset_fingerprint.json").is_file():
+        nnunet("extract_fingerprint", "--verify_dataset_integrity", *some)
+    for plans in dict.fromkeys(method.plans for method in methods):
+        path = dataset.preprocessed / f"{plans}.json"
+        if not path.is_file():
+            nnunet("plan_experiment", "-pl", _planner(plans, path))
+        folder = data_folder(path, configuration)
+        _check_cascade(path, configuration, [m for m in methods if m.plans == plans], dataset)
+        if not _is_preprocessed(dataset, folder):
+            nnunet("preprocess", "-plans_name", plans, "-c", configuration, *some)
+        _make_splits(dataset, folder)
+
+
+def data_folder(plans: Path, configuration: str) -> Path:
+    """Folder of the preprocessed cases of a configuration.
+
+    Raises:
+        ValueError: If the plans do not have the configuration.
+    """
+    configurations = read_json(plans)["configurations"]
+    name: str | None = configuration
+    while name in configurations:
+        if "data_identifier" in configurations[name]:
+            return plans.parent / configurations[name]["data_identifier"]
+        name = configurations[name].get("inherits_from")
+    raise ValueError(f"-c {configuration!r} is not in {plans}; it has {', '.join(configurations)}")
+
+
+def _planner(plans: str, path: Path) -> str:
+    if plans not in PLANNERS:
+        raise ValueError(
+            f"there are no plans {path}, and no planner is known to make them; run "
+            "nnUNetv2_plan_experiment first"
+        )
+    return PLANNERS[plans]
+
+
+def _check_cascade(
+    plans: Path, configuration: str, methods: Sequence[Method], dataset: Dataset
+) -> None:
+    previous = read_json(plans)["configurations"][configuration].get("previous_stage")
+    for method in methods if previous else ():
+        before = dataset.results / f"{method.name}__{previous}"
+        if not (before / "predicted_next_stage" / configuration).is_dir():
+            raise ValueError(
+                f"-c {configuration} needs the predictions of {previous}: run "
+                f"`refsam3d crossval {dataset.name} -c {previous} --trainers "
+                f"{method.trainer}:{method.plans}` first"
+            )
+
+
+def _is_preprocessed(dataset: Dataset, folder: Path) -> bool:
+    """Whether every training case is in the folder, and its ground truth where nnU-Net wants it."""
+    truth = dataset.preprocessed / "gt_segmentations"
+    if not folder.is_dir() or not truth.is_dir():
+        return False
+    if not dataset.raw.is_dir():  # only the preprocessed data were brought here
+        return any(folder.iterdir())
+    from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
+
+    raw = read_json(dataset.raw / "dataset.json")
+    cases = raw.get("dataset") or get_identifiers_from_splitted_dataset_folder(
+        str(dataset.raw / "imagesTr"), raw["file_ending"]
+    )
+    there = {path.name for path in folder.iterdir()}
+    return all(
+        f"{case}.pkl" in there and (truth / f"{case}{raw['file_ending']}").is_file()
+        for case in cases
+    )
+
+
+def _make_splits(dataset: Dataset, folder: Path) -> None:
+    """Makes nnU-Net's splits before its trainings do, which would all write the file at once."""
+    path = dataset.preprocessed / SPLITS
+    if path.is_file():
+        return
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+    cases = sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
+    if len(cases) < N_SPLITS:
+        raise ValueError(
+            f"{dataset.name} has {len(cases)} training cases; {N_SPLITS} folds need as many"
+        )
+    splits = generate_crossval_split(cases, seed=12345, n_splits=N_SPLITS)
+    plain = [{part: [str(case) for case in split[part]] for part in split} for split in splits]
+    write_json(path, plain)
+
+
+def _run(arguments: Sequence[str], log: Path, display: Display) -> None:
+    display.line(f"$ nnUNetv2_{' '.join(arguments)}")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    last = [""]
+
+    def on_line(line: str) -> None:
+        last[:] = [line.strip()] if line.strip() else last
+
+    command = [sys.executable, "-m", "refsam3d_nnunet", *arguments]
+    status = run_command(command, os.environ, log, on_line)
+    if status:
+        raise ValueError(
+            f"nnUNetv2_{arguments[0]} failed with exit status {status}: {last[0]} (log: {log})"
+        )

@@ -1,0 +1,1 @@
+"""Metrics of predictions, per case and class: `refsam3d evaluate`."""

@@ -1,0 +1,1 @@
+"""One HTML file about a cross-validation: `refsam3d report`."""
