@@ -103,7 +103,11 @@ def test_training_does_not_read_the_prompts_of_prediction(model):
 def test_free_text_in_the_order_asked(model, whole, tmp_path):
     """Trained phrases give the stock result; a free one its class, its masks and a record."""
     model.run(
-        free(model, tmp_path / "a", "--prompt", "right kidney", "--prompt", "left kidney"),
+        free(
+            model,
+            tmp_path / "a",
+            *("--prompt", "right kidney", "--prompt", "left kidney", "--save-probabilities"),
+        ),
         free(
             model,
             tmp_path / "b",
@@ -112,8 +116,11 @@ def test_free_text_in_the_order_asked(model, whole, tmp_path):
         ),
     )
     labels = voxels(tmp_path / "a" / f"{CASE}.nii.gz")
-    # Not all: nnU-Net's half precision makes ties at the image's edge, which go to the first.
-    assert (labels == np.array([0, 2, 1])[whole]).mean() > 0.98
+    # nnU-Net's half precision makes ties, which go to the first prompt: left out.
+    lower, upper = np.sort(np.load(tmp_path / "a" / f"{CASE}.npz")["probabilities"], axis=0)[-2:]
+    clear = upper - lower > 2e-3
+    assert clear.mean() > 0.5
+    assert (labels == np.array([0, 2, 1])[whole])[clear].mean() > 0.98
     assert not (tmp_path / "a" / "refsam3d_text_embeddings.npz").exists()
 
     labels = voxels(tmp_path / "b" / f"{CASE}.nii.gz")
