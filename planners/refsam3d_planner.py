@@ -21,7 +21,7 @@ from refsam3d_nnunet.plans import (
     task_of,
 )
 from refsam3d_nnunet.text.bank import embed
-from refsam3d_nnunet.text.phrases import background_of, phrase_bank
+from refsam3d_nnunet.text.phrases import background_of, phrase_bank, training_phrases
 from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
 
 # Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
@@ -150,7 +150,7 @@ class RefSAM3DPlanner(ExperimentPlanner):
     def save_plans(self, plans: dict) -> None:
         """Adds our block, encodes the prompts once, and writes the plan."""
         bank = Path(nnUNet_preprocessed) / self.dataset_name / TEXT_BANK
-        phrases = [phrase for one in self.classes for phrase in one.training]
+        phrases = training_phrases(self.classes)
         text = embed(phrases, encoder=self.block["text_encoder"], bank=bank)
         self.block["text_encoder"] = text.encoder_id
         plans["refsam3d"] = self.block

@@ -12,8 +12,11 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary name beside ``path``, and renames it to ``path`` if all went well."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    """Gives a temporary name beside ``path``, and renames it to ``path`` if all went well.
+
+    The ending stays, by which writers of images know the format.
+    """
+    temporary = path.with_name(f".tmp.{uuid.uuid4().hex}.{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)

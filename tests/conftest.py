@@ -1,7 +1,10 @@
 """Settings and fixtures of all tests."""
 
+import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -25,6 +28,20 @@ def pytest_report_header() -> str:
 def repo() -> Path:
     """Root folder of the checkout."""
     return REPO
+
+
+@pytest.fixture(scope="session")
+def load_benchmark(repo) -> Callable[[str], ModuleType]:
+    """Function that imports a script of benchmarks/ by its name."""
+
+    def _load(name: str) -> ModuleType:
+        path = repo / "benchmarks" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return _load
 
 
 @pytest.fixture(scope="session")

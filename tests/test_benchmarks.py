@@ -1,6 +1,5 @@
 """The parts of the benchmarks that could be wrong without anyone seeing it."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -18,12 +17,8 @@ CLASSES = phrase_bank(
 
 
 @pytest.fixture(scope="module")
-def prompts(repo):
-    path = repo / "benchmarks" / "prompts.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_prompts", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def prompts(load_benchmark):
+    return load_benchmark("prompts")
 
 
 def test_wordings(prompts):

@@ -37,7 +37,7 @@ from refsam3d_nnunet.terminal import TrainingBar
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.lookup import select_classes
 from refsam3d_nnunet.text.names import mentions_side
-from refsam3d_nnunet.text.phrases import background_of, phrase_bank
+from refsam3d_nnunet.text.phrases import background_of, phrase_bank, training_phrases
 from refsam3d_nnunet.weights.checkpoint import read_checkpoint
 from refsam3d_nnunet.weights.sam import load_sam
 from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
@@ -82,8 +82,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
             plans, configuration, self._settings, classes
         )
         bank = Path(nnUNet_preprocessed) / plans["dataset_name"] / TEXT_BANK
-        phrases = [phrase for one in classes for phrase in one.training]
-        text = embed(phrases, encoder=self.refsam3d["text_encoder"], bank=bank)
+        text = embed(training_phrases(classes), encoder=self.refsam3d["text_encoder"], bank=bank)
         self._text = text.embedding
         self.refsam3d["text"] = text.to_json()
         self._refuse_mixed_folds(plans, configuration)

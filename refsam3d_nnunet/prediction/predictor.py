@@ -30,7 +30,7 @@ from refsam3d_nnunet.prediction.matching import (
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.encoders import TextEmbedding
 from refsam3d_nnunet.text.names import BACKGROUND
-from refsam3d_nnunet.text.phrases import background_of
+from refsam3d_nnunet.text.phrases import background_of, training_phrases
 
 
 class RefSAM3DPredictor(nnUNetPredictor):
@@ -221,7 +221,7 @@ class RefSAM3DPredictor(nnUNetPredictor):
 
     def _embeddings(self, prompts: Sequence[str], bank: Path | None) -> _Phrases:
         """Words and sentence of trained phrases from the model, of others from the encoder."""
-        training = [phrase.lower() for one in self.classes for phrase in one.training]
+        training = [phrase.lower() for phrase in training_phrases(self.classes)]
         stored = TextEmbedding(
             *(t.cpu().numpy() for t in self._text.stored(torch.arange(len(training))))
         )

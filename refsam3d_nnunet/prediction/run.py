@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK
 import torch
 
-from refsam3d_nnunet.files import sha256_of, write_json
+from refsam3d_nnunet.files import replacing, sha256_of, write_json
 from refsam3d_nnunet.plans import TEXT_BANK
 from refsam3d_nnunet.prediction.images import Case, Volume, find_cases, read_volume
 from refsam3d_nnunet.prediction.matching import Match, checked_prompts
@@ -156,9 +156,8 @@ def _write_image(image: SimpleITK.Image, path: Path) -> None:
     if path.name.endswith(".mhd"):  # two files, which name each other
         SimpleITK.WriteImage(image, str(path))
         return
-    temporary = path.with_name(f".tmp_{path.name}")
-    SimpleITK.WriteImage(image, str(temporary), useCompression=True)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        SimpleITK.WriteImage(image, str(temporary), useCompression=True)
 
 
 def _record(predictor: RefSAM3DPredictor, args: argparse.Namespace) -> dict[str, Any]:

@@ -112,6 +112,11 @@ def background_of(classes: Sequence[ClassPhrases]) -> int | None:
     return next((i for i, one in enumerate(classes) if one.label == BACKGROUND), None)
 
 
+def training_phrases(classes: Sequence[ClassPhrases]) -> list[str]:
+    """What a model is trained with, in the order in which it stores their embeddings."""
+    return [phrase for one in classes for phrase in one.training]
+
+
 def core(phrase: str) -> str:
     """A phrase without the sentence around it: "segment the left kidney" -> "left kidney"."""
     phrase = " ".join(phrase.split()).rstrip(".?!")

@@ -1,6 +1,5 @@
 """Interval, test, correction and verdict against SciPy, hand-made values and known truth."""
 
-import importlib.util
 import math
 
 import numpy as np
@@ -22,12 +21,8 @@ MANY = {"resamples": 2000, "seed": 0}
 
 
 @pytest.fixture(scope="module")
-def simulation(repo):
-    path = repo / "benchmarks" / "intervals.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_intervals", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def simulation(load_benchmark):
+    return load_benchmark("intervals")
 
 
 @pytest.mark.parametrize("scenario", ["equal", "skewed"])
