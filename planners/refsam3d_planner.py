@@ -20,9 +20,9 @@ from refsam3d_nnunet.plans import (
     new_block,
     task_of,
 )
+from refsam3d_nnunet.pretrained.load import settled
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.phrases import background_of, phrase_bank, training_phrases
-from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
 
 # Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
 # Larger ones would fit, but only with coarser tokens; memory to spare goes into the batch.
@@ -67,7 +67,7 @@ class RefSAM3DPlanner(ExperimentPlanner):
             overwrite_target_spacing,
             suppress_transpose,
         )
-        self.settings = with_preset_of_checkpoint(read_settings())
+        self.settings = settled(read_settings())
         self.classes = phrase_bank(self.dataset_json, self.settings.prompts_file)
         self.block = new_block(self.settings)
         channels = len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])

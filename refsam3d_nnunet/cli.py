@@ -15,6 +15,7 @@ from refsam3d_nnunet.demo.arguments import add_arguments as add_demo_arguments
 from refsam3d_nnunet.evaluation.arguments import add_arguments as add_evaluate_arguments
 from refsam3d_nnunet.prediction.arguments import add_predict_arguments, add_prompts_arguments
 from refsam3d_nnunet.report.arguments import add_arguments as add_report_arguments
+from refsam3d_nnunet.weights.arguments import add_arguments as add_weights_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +61,14 @@ def _demo(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _weights(args: argparse.Namespace) -> int:
+    from refsam3d_nnunet.weights.command import run
+
+    answer, status = run(args)
+    print(answer)
+    return status
+
+
 def _predict(args: argparse.Namespace) -> int:
     from refsam3d_nnunet.prediction.run import predict
 
@@ -103,6 +112,11 @@ _COMMANDS = {
         "train and score a small model, from raw volumes to a report",
         add_demo_arguments,
         _demo,
+    ),
+    "weights": (
+        "get and keep pretrained weights, and make slim checkpoints whole",
+        add_weights_arguments,
+        _weights,
     ),
     "predict": (
         "segment what free phrases say, with a trained model",

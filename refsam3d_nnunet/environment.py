@@ -14,7 +14,10 @@ class Settings:
 
     Args:
         preset: ``REFSAM3D_PRESET``, size of the image encoder.
-        checkpoint: ``REFSAM3D_CHECKPOINT``, file with SAM's or MedSAM's weights.
+        checkpoint: ``REFSAM3D_CHECKPOINT``, file or name of the image encoder's weights.
+        decoder_checkpoint: ``REFSAM3D_DECODER_CHECKPOINT``, file or name of weights of which
+            SAM's mask decoder is taken.
+        family: No variable: sam or vit, as found in the checkpoint.
         tuning: ``REFSAM3D_TUNING``, adapter, full or scratch.
         text_encoder: ``REFSAM3D_TEXT_ENCODER``, minilm, clip, a folder or a hub id.
         prompts_file: ``REFSAM3D_PROMPTS_FILE``, JSON file with phrases for the labels.
@@ -22,10 +25,14 @@ class Settings:
         num_epochs: ``REFSAM3D_NUM_EPOCHS``.
         iterations_per_epoch: ``REFSAM3D_ITERATIONS_PER_EPOCH``.
         val_iterations: ``REFSAM3D_VAL_ITERATIONS``.
+        slim_checkpoints: ``REFSAM3D_SLIM_CHECKPOINTS``, 1 or 0: leave the frozen encoder out.
+        backbone: ``REFSAM3D_BACKBONE``, the frozen encoder of slim checkpoints, or its folder.
     """
 
     preset: str | None = None
     checkpoint: str | None = None
+    decoder_checkpoint: str | None = None
+    family: str | None = None
     tuning: str | None = None
     text_encoder: str | None = None
     prompts_file: Path | None = None
@@ -33,6 +40,8 @@ class Settings:
     num_epochs: int | None = None
     iterations_per_epoch: int | None = None
     val_iterations: int | None = None
+    slim_checkpoints: bool | None = None
+    backbone: Path | None = None
 
     def __post_init__(self) -> None:
         if self.preset is not None:
@@ -50,6 +59,18 @@ class Settings:
             "val_iterations": self.val_iterations,
         }
         return {name: value for name, value in asked.items() if value is not None}
+
+
+def weights_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Folder of pretrained weights: ``REFSAM3D_WEIGHTS``, else one in the user's cache.
+
+    The cache is ``XDG_CACHE_HOME`` where that is an absolute path, else ``~/.cache``.
+    """
+    named = environ.get("REFSAM3D_WEIGHTS", "").strip()
+    if named:
+        return Path(named).expanduser().absolute()
+    cache = Path(environ.get("XDG_CACHE_HOME", ""))
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "refsam3d" / "weights"
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -70,15 +91,27 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
         return int(value)
 
-    prompts_file = text("REFSAM3D_PROMPTS_FILE")
+    def yes_or_no(name: str) -> bool | None:
+        value = text(name)
+        if value not in (None, "0", "1"):
+            raise ValueError(f"{name} must be 1 (yes) or 0 (no), got {value!r}.")
+        return None if value is None else value == "1"
+
+    def path(name: str) -> Path | None:
+        value = text(name)
+        return Path(value).expanduser() if value else None
+
     return Settings(
         preset=text("REFSAM3D_PRESET"),
         checkpoint=text("REFSAM3D_CHECKPOINT"),
+        decoder_checkpoint=text("REFSAM3D_DECODER_CHECKPOINT"),
         tuning=text("REFSAM3D_TUNING"),
         text_encoder=text("REFSAM3D_TEXT_ENCODER"),
-        prompts_file=Path(prompts_file).expanduser() if prompts_file else None,
+        prompts_file=path("REFSAM3D_PROMPTS_FILE"),
         prompts=text("REFSAM3D_PROMPTS"),
         num_epochs=count("REFSAM3D_NUM_EPOCHS"),
         iterations_per_epoch=count("REFSAM3D_ITERATIONS_PER_EPOCH"),
         val_iterations=count("REFSAM3D_VAL_ITERATIONS"),
+        slim_checkpoints=yes_or_no("REFSAM3D_SLIM_CHECKPOINTS"),
+        backbone=path("REFSAM3D_BACKBONE"),
     )

@@ -51,6 +51,24 @@ def left_right_axis(properties: Mapping[str, Any], transpose_forward: Sequence[i
     return order.index(2 - file_axis)
 
 
+def axes_that_keep_sides(
+    axes: Sequence[int], transposed: Sequence[int], left_right: Sequence[int | None]
+) -> tuple[int, ...] | None:
+    """Those axes of a patch that may be mirrored without swapping the patient's sides.
+
+    Args:
+        axes: Axes of the patch that nnU-Net would mirror.
+        transposed: Stored axis of each axis of the patch.
+        left_right: Stored axes that run along the left-right in some case, see :func:`geometries`.
+
+    Returns:
+        The axes; None if there are none, as nnU-Net wants it.
+    """
+    if None in left_right:  # a geometry that says nothing: any axis may be the one
+        return None
+    return tuple(axis for axis in axes if transposed[axis] not in left_right) or None
+
+
 def geometries(
     folder: Path, cache: Path, read: Callable[[Path], Mapping[str, Any]]
 ) -> dict[str, Any]:

@@ -6,7 +6,9 @@ has a block of ours::
     "refsam3d": {
         "format": 1,
         "tuning": "adapter" | "full" | "scratch",
-        "checkpoint": null | "path of the pretrained weights",
+        "checkpoint": null | "path of the image encoder's weights",
+        "family": null | "sam" | "vit",          # what that file holds
+        "decoder_checkpoint": null | "path of weights with SAM's mask decoder",
         "text_encoder": "minilm" | ...,
         "schedule": {...},                       # see DEFAULT_SCHEDULE
         # by the trainer:
@@ -14,9 +16,11 @@ has a block of ours::
         "classes": [{"label": ..., "training": [...], "held_out": [...]}, ...],
         "text": {"encoder": ..., "weights_sha256": ..., "dim": ..., "words": ...},
         "orientations": {"LPS": 20, ...}         # how many training cases are stored so
+        "slim": {"backbone": "refsam3d_backbone_....safetensors", "sha256": ...}  # if they are
     }
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +58,6 @@ def new_block(settings: Settings) -> Json:
 
     Raises:
         ValueError: If weights are to be tuned but none are named.
-        FileNotFoundError: If the named weights do not exist.
     """
     tuning = settings.tuning or ("adapter" if settings.checkpoint else "scratch")
     if settings.checkpoint is None and tuning != "scratch":
@@ -70,7 +73,9 @@ def new_block(settings: Settings) -> Json:
     return {
         "format": FORMAT,
         "tuning": tuning,
-        "checkpoint": _existing_file(settings.checkpoint),
+        "checkpoint": settings.checkpoint,
+        "family": settings.family,
+        "decoder_checkpoint": settings.decoder_checkpoint,
         "text_encoder": settings.text_encoder or "auto",
         "schedule": dict(DEFAULT_SCHEDULE),
     }
@@ -97,7 +102,6 @@ def complete_plans(
 
     Raises:
         ValueError: If the plan was written by another version, or the settings contradict it.
-        FileNotFoundError: If the named weights do not exist.
     """
     planned = "refsam3d" in plans
     block = plans["refsam3d"] if planned else new_block(settings)
@@ -118,7 +122,8 @@ def complete_plans(
         _refuse_contradictions(block, network_config(resolved), settings)
     block["text_encoder"] = settings.text_encoder or block["text_encoder"]
     # The file may lie elsewhere than on the machine that planned; its hash is recorded.
-    block["checkpoint"] = _existing_file(settings.checkpoint) or block["checkpoint"]
+    for key in ("checkpoint", "decoder_checkpoint"):
+        block[key] = getattr(settings, key) or block.get(key)
     block["schedule"] = {**DEFAULT_SCHEDULE, **block["schedule"], **settings.schedule()}
     block["class_prompts"] = [one.canonical for one in classes]
     block["classes"] = [one.to_json() for one in classes]
@@ -193,6 +198,20 @@ def trained_classes(block: Json) -> list[ClassPhrases]:
     return [ClassPhrases(phrase, (phrase,)) for phrase in block["class_prompts"]]
 
 
+def block_of_folder(folder: Path, plans: Json, configuration: str) -> Json:
+    """Our block of the plan in a model folder, empty if no fold has been trained.
+
+    Raises:
+        ValueError: If its folds are of another model, see :func:`check_same_model`.
+    """
+    path = folder / "plans.json"
+    if not path.is_file() or not any(folder.glob("fold_*/checkpoint_*.pth")):
+        return {}
+    trained = json.loads(path.read_text(encoding="utf-8"))
+    check_same_model(plans, trained, configuration, folder)
+    return trained["refsam3d"]
+
+
 def check_same_model(plans: Json, trained: Json, configuration: str, folder: Path) -> None:
     """Refuses to mix folds of different networks in one model folder.
 
@@ -259,21 +278,10 @@ def _refuse_contradictions(block: Json, config: NetworkConfig, settings: Setting
     for variable, asked, planned in (
         ("REFSAM3D_PRESET", settings.preset, config.preset),
         ("REFSAM3D_TUNING", settings.tuning, block["tuning"]),
+        ("REFSAM3D_CHECKPOINT", settings.family, block.get("family") or "sam"),
     ):
         if asked is not None and asked != planned:
             raise ValueError(
                 f"{variable} asks for {asked!r}, but the plan was made for {planned!r}: unset it, "
                 f"or plan again with it set ('nnUNetv2_plan_experiment -pl RefSAM3DPlanner')."
             )
-
-
-def _existing_file(path: str | None) -> str | None:
-    if path is None:
-        return None
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"REFSAM3D_CHECKPOINT names {path}, which is not a file. Give the path of a SAM or "
-            f"MedSAM checkpoint such as sam_vit_b_01ec64.pth."
-        )
-    return str(file.resolve())

@@ -115,11 +115,6 @@ def test_tuning_needs_weights_and_scratch_has_none(tmp_path):
         new_block(Settings(tuning="scratch", checkpoint=str(weights)))
 
 
-def test_missing_weights_are_named():
-    with pytest.raises(FileNotFoundError, match="REFSAM3D_CHECKPOINT names /no/sam.pth"):
-        new_block(Settings(checkpoint="/no/sam.pth"))
-
-
 def test_plan_of_another_planner_version_is_refused():
     plans = our_plans()
     plans["refsam3d"]["format"] = 99

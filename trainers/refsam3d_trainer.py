@@ -2,8 +2,6 @@
 
 import json
 import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +14,30 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from refsam3d_nnunet.asked_classes import show_asked_classes
 from refsam3d_nnunet.environment import read_settings
-from refsam3d_nnunet.files import sha256_of, write_json
+from refsam3d_nnunet.files import write_json
 from refsam3d_nnunet.loss import PromptMaskLoss
-from refsam3d_nnunet.memory import step_gb
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
 from refsam3d_nnunet.optim import WarmupPolyLR, adamw
-from refsam3d_nnunet.orientation import geometries
+from refsam3d_nnunet.orientation import axes_that_keep_sides, geometries
 from refsam3d_nnunet.plans import (
     TEXT_BANK,
-    check_same_model,
+    block_of_folder,
     complete_plans,
     network_config,
-    task_of,
     text_shape,
-    trained_classes,
 )
+from refsam3d_nnunet.pretrained.load import load_pretrained, settled
+from refsam3d_nnunet.run_record import RANDOM, run_record, told
+from refsam3d_nnunet.slim.backbone import BackboneFinder
+from refsam3d_nnunet.slim.training import moments_for, slim_down, wants_slim
 from refsam3d_nnunet.terminal import TrainingBar
 from refsam3d_nnunet.text.bank import embed
-from refsam3d_nnunet.text.lookup import select_classes
 from refsam3d_nnunet.text.names import mentions_side
-from refsam3d_nnunet.text.phrases import background_of, phrase_bank, training_phrases
-from refsam3d_nnunet.weights.checkpoint import read_checkpoint
-from refsam3d_nnunet.weights.sam import load_sam
-from refsam3d_nnunet.weights.sam_encoder import with_preset_of_checkpoint
+from refsam3d_nnunet.text.phrases import phrase_bank, training_phrases
 
-RANDOM = "random numbers"
 RECORD = "refsam3d_run.json"
 # Beside the plans of a data set: how its cases lie in the patient.
 GEOMETRIES = "refsam3d_geometries.json"
@@ -76,7 +71,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
         plans.setdefault("continue_training", False)
-        self._settings = with_preset_of_checkpoint(read_settings())
+        self._settings = settled(read_settings())
         classes = phrase_bank(dataset_json, self._settings.prompts_file)
         self.refsam3d: dict[str, Any] = complete_plans(
             plans, configuration, self._settings, classes
@@ -85,19 +80,16 @@ class RefSAM3DTrainer(nnUNetTrainer):
         text = embed(training_phrases(classes), encoder=self.refsam3d["text_encoder"], bank=bank)
         self._text = text.embedding
         self.refsam3d["text"] = text.to_json()
-        self._refuse_mixed_folds(plans, configuration)
+        name = f"{type(self).__name__}__{plans['plans_name']}__{configuration}"
+        folder = Path(nnUNet_results) / plans["dataset_name"] / name
+        self._slim_before = block_of_folder(folder, plans, configuration).get("slim")
+        self._slim = wants_slim(self._settings, self.refsam3d["tuning"], self._slim_before)
+        self.refsam3d.pop("slim", None)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._restoring = False
         self._iteration = 0
         self._weights: dict[str, Any] = {"from": RANDOM}
         self._follow(self.refsam3d["schedule"])
-
-    def _refuse_mixed_folds(self, plans: dict, configuration: str) -> None:
-        name = f"{type(self).__name__}__{plans['plans_name']}__{configuration}"
-        folder = Path(nnUNet_results) / plans["dataset_name"] / name
-        if (folder / "plans.json").is_file() and any(folder.glob("fold_*/checkpoint_*.pth")):
-            trained = json.loads((folder / "plans.json").read_text(encoding="utf-8"))
-            check_same_model(plans, trained, configuration, folder)
 
     def _follow(self, schedule: dict[str, Any]) -> None:
         self.num_epochs = schedule["num_epochs"]
@@ -137,9 +129,10 @@ class RefSAM3DTrainer(nnUNetTrainer):
             deep_supervision=enable_deep_supervision,
             **config.to_json(),
         )
-        apply_tuning(network, block["tuning"])
+        apply_tuning(network, block["tuning"], block.get("family"))
+        network.backbone.find = BackboneFinder(plans_manager.dataset_name)
         if not enable_deep_supervision:
-            _show_asked_classes(network, block)
+            show_asked_classes(network, block)
         return network
 
     def initialize(self) -> None:
@@ -148,12 +141,30 @@ class RefSAM3DTrainer(nnUNetTrainer):
         network = self._bare_network()
         network.masks_as_products = True
         network.text.store(*(torch.from_numpy(array) for array in self._text.arrays()))
-        if self.refsam3d["checkpoint"] and not self._restoring:
-            path = Path(self.refsam3d["checkpoint"])
-            report = load_sam(read_checkpoint(path), dict(network.state_dict()))
-            self._weights = {"from": str(path), "sha256": sha256_of(path), **report.to_json()}
-            self.print_to_log_file(report.summary())
+        files = self.refsam3d["checkpoint"], self.refsam3d["decoder_checkpoint"]
+        if any(files) and not self._restoring:
+            self._weights, summary = load_pretrained(network, *files)
+            self.print_to_log_file(summary)
+            self._slim_down()
         network.register_load_state_dict_post_hook(self._weights_taken_over)
+
+    def _slim_down(self) -> None:
+        """Leaves the frozen image encoder out of checkpoints from now on, if that is wanted."""
+        if not self._slim or self.disable_checkpointing:
+            return
+        entry = slim_down(
+            self._bare_network(),
+            Path(self.output_folder_base),
+            of_folder=self._slim_before,
+            writes=self.local_rank == 0,
+        )
+        self.refsam3d["slim"] = self.my_init_kwargs["plans"]["refsam3d"]["slim"] = entry
+
+    def save_checkpoint(self, filename: str) -> None:
+        """As nnU-Net does; among slim ones only the latest has the moments of the optimiser."""
+        slim = self._bare_network().backbone.slim
+        with moments_for(Path(filename), self.optimizer, slim=slim):
+            super().save_checkpoint(filename)
 
     def _weights_taken_over(self, *_: object) -> None:
         """Notes that other weights replaced those of the start: -pretrained_weights did it."""
@@ -221,21 +232,14 @@ class RefSAM3DTrainer(nnUNetTrainer):
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
         if mentions_side(self.refsam3d["class_prompts"]):
-            axes = self._axes_that_keep_sides(axes)
+            slices = 3 - len(initial_patch_size)  # a 2D patch lacks the first axis
+            transposed = self.plans_manager.transpose_forward[slices:]
+            axes = axes_that_keep_sides(axes, transposed, self._geometries()["axes"])
             self.print_to_log_file(
                 f"Labels name a side: mirroring, in training and prediction, along {axes} only."
             )
             self.inference_allowed_mirroring_axes = axes
         return rotation, dummy_2d, initial_patch_size, axes
-
-    def _axes_that_keep_sides(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Those patch axes that run along the patient's left-right in no case of the data set."""
-        found = self._geometries()["axes"]
-        if None in found:  # a geometry that says nothing: any axis may be the one
-            return None
-        transposed = self.plans_manager.transpose_forward
-        slices = 3 - len(self.configuration_manager.patch_size)  # a 2D patch lacks the first axis
-        return tuple(axis for axis in axes if transposed[axis + slices] not in found) or None
 
     def _geometries(self) -> dict[str, Any]:
         cache = Path(self.preprocessed_dataset_folder_base) / GEOMETRIES
@@ -244,50 +248,29 @@ class RefSAM3DTrainer(nnUNetTrainer):
     def on_train_start(self) -> None:
         """Starts as nnU-Net does, then says and records what was chosen."""
         self.refsam3d["orientations"] = self._geometries()["orientations"]
+        if self._restoring:
+            self._slim_down()
         super().on_train_start()
         record = self._record()
         if self.local_rank == 0:
             write_json(Path(self.output_folder) / RECORD, record)
-        # Weights were printed on loading, phrases when planning.
-        told = {key: record[key] for key in record if key != "classes"}
-        told["weights"] = self._weights["from"]
-        self.print_to_log_file("RefSAM3D:", json.dumps(told, indent=2))
-        if self._weights["from"] == RANDOM:
+        for message in told(record):
+            self.print_to_log_file(message)
+        if self._restoring and not self.optimizer.state and self.current_epoch < self.num_epochs:
             self.print_to_log_file(
-                "RefSAM3D: NO PRETRAINED WEIGHTS. The image encoder starts from random numbers; "
-                "name a SAM or MedSAM checkpoint in REFSAM3D_CHECKPOINT to adapt one."
+                "RefSAM3D: the checkpoint has no moments of the optimiser; they start anew."
             )
 
     def _record(self) -> dict[str, Any]:
-        block, configuration = self.refsam3d, self.configuration_manager.configuration
-        config = network_config(configuration)
-        task = task_of(configuration, block["tuning"], trained_classes(block))
-        parameters = list(self._bare_network().parameters())
-        return {
-            "preset": config.preset,
-            "token_grid": config.grid_size,
-            "patch_size": self.configuration_manager.patch_size,
-            "batch_size": self.batch_size,
-            "batch_size_planned": block.get("planned_batch_size", configuration["batch_size"]),
-            "memory_estimate_gb": round(step_gb(config, task, self.batch_size), 1),
-            "tuning": block["tuning"],
-            "parameters": sum(p.numel() for p in parameters),
-            "parameters_tuned": sum(p.numel() for p in parameters if p.requires_grad),
-            "weights": self._weights,
-            "text": block["text"],
-            "class_prompts": block["class_prompts"],
-            "classes": block["classes"],
-            "orientations": self._geometries()["orientations"],
-            "mirroring_axes": self.inference_allowed_mirroring_axes,
-            "schedule": block["schedule"],
-            "schedule_from_environment": self._settings.schedule(),
-            "started_at_epoch": self.current_epoch,
-            "device": str(self.device),
-            "precision": "float16 autocast" if self.device.type == "cuda" else "float32",
-            "compiled": self._do_i_compile(),
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in ("refsam3d_nnunet", "nnunetv2", "torch")},
-        }
+        return run_record(
+            self,
+            self._bare_network(),
+            block=self.refsam3d,
+            weights=self._weights,
+            asked=self._settings.schedule(),
+            orientations=self._geometries()["orientations"],
+            compiled=self._do_i_compile(),
+        )
 
     def on_train_epoch_start(self) -> None:
         """Starts counting iterations for the learning rate."""
@@ -314,20 +297,3 @@ class RefSAM3DTrainer(nnUNetTrainer):
 
     def plot_network_architecture(self) -> None:
         """nnU-Net's plot needs a package that no longer runs; the plan is the description."""
-
-
-def _show_asked_classes(network: RefSAM3D, block: dict[str, Any]) -> None:
-    """Hides what REFSAM3D_PROMPTS does not name; says so, as nnU-Net's predictor has no log."""
-    asked = read_settings().prompts
-    if asked is None:
-        return
-    classes = trained_classes(block)
-    chosen = select_classes(asked, classes)
-    background = background_of(classes)
-    hidden = [i for i in range(len(classes)) if i not in (*chosen, background)]
-    network.hide(hidden, background=background)
-    print(  # noqa: T201
-        f"RefSAM3D: REFSAM3D_PROMPTS asks for {', '.join(classes[i].canonical for i in chosen)}; "
-        f"left out: {', '.join(classes[i].canonical for i in hidden) or 'nothing'}. Label values "
-        f"stay as they are."
-    )

@@ -6,13 +6,12 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from refsam3d_nnunet.crossval.folds import FINAL, Fold
 from refsam3d_nnunet.crossval.job import read_attempts
+from refsam3d_nnunet.nnunet_checkpoint import read_nnunet_checkpoint
 
 # How the costs were measured, for tables and reports.
 MEASURED = {
@@ -21,14 +20,9 @@ MEASURED = {
     "memory_gb": "largest resident memory of one process of a training (host memory, not that of "
     "a GPU, which nnU-Net does not record); empty where refsam3d did not start the training",
     "parameters": "of the network, each counted once",
-    "checkpoint_mb": "size of checkpoint_final.pth, mean over folds",
+    "checkpoint_mb": "size of checkpoint_final.pth, mean over folds; a slim one needs the backbone "
+    "file that all folds share",
 }
-# What nnU-Net's checkpoints hold besides tensors and plain values.
-_SAFE = [
-    np.dtype,
-    np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
-    *(type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int32, np.int64)),
-]
 
 
 def costs_of(folds: Sequence[Fold], jobs: Mapping[Fold, Path]) -> dict[str, float | None]:
@@ -42,7 +36,8 @@ def costs_of(folds: Sequence[Fold], jobs: Mapping[Fold, Path]) -> dict[str, floa
         ``hours``, ``memory_gb``, ``parameters`` and ``checkpoint_mb``, measured as ``MEASURED``
         says; None where nothing is known.
     """
-    checkpoints = [_load(fold.folder / FINAL) for fold in folds]
+    parts = ("network_weights", "logging")
+    checkpoints = [read_nnunet_checkpoint(fold.folder / FINAL, parts) for fold in folds]
     peaks = [
         attempt["peak_memory_gb"]
         for fold in folds
@@ -56,12 +51,6 @@ def costs_of(folds: Sequence[Fold], jobs: Mapping[Fold, Path]) -> dict[str, floa
         "parameters": _recorded(folds[0]) or _counted(checkpoints[0]["network_weights"]),
         "checkpoint_mb": statistics.mean(sizes),
     }
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint without running code from it; its weights stay on the disk."""
-    with torch.serialization.safe_globals(_SAFE):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 def _hours(logging: Mapping[str, Sequence[float]]) -> float:

@@ -12,6 +12,7 @@ from refsam3d_nnunet.network.image_encoder import ImageEncoder3D
 from refsam3d_nnunet.network.image_stem import ImageStem
 from refsam3d_nnunet.network.mask_decoder import MaskDecoder3D
 from refsam3d_nnunet.network.prompt_masks import PromptMasks
+from refsam3d_nnunet.network.slim import support_slim
 from refsam3d_nnunet.network.text_prompts import TextPrompts
 from refsam3d_nnunet.network.tuning import keep_frozen_in_eval
 
@@ -73,6 +74,7 @@ class RefSAM3D(nn.Module):
             TextCrossAttention(config.decoder_dim) for _ in config.level_blocks
         )
         self.mask_decoder = MaskDecoder3D(config)
+        support_slim(self)
 
     def train(self, mode: bool = True) -> "RefSAM3D":
         """Sets the training mode; frozen parts stay in eval."""

@@ -12,15 +12,19 @@ FROZEN_IN_ADAPTER_MODE = re.compile(
     r"image_encoder\."
     r"(patch_embed\.proj\.|pos_embed$|blocks\.\d+\.(attn\.(qkv|proj|rel_pos_[hw])|mlp\.))"
 )
+# Only checkpoints of SAM's family bring tables of relative positions.
+RELATIVE_POSITIONS = re.compile(r"image_encoder\.blocks\.\d+\.attn\.rel_pos_[hw]")
 
 
-def apply_tuning(network: nn.Module, mode: str) -> None:
+def apply_tuning(network: nn.Module, mode: str, family: str | None = "sam") -> None:
     """Freezes what ``mode`` does not tune.
 
     Args:
         network: A RefSAM3D network.
         mode: ``adapter`` (the paper: SAM's image encoder frozen, norms aside), ``full``
             (everything, from pretrained weights) or ``scratch`` (everything, from random ones).
+        family: What the checkpoint holds, sam or vit. A plain ViT has no relative positions:
+            their tables start at zero and are tuned in every mode.
 
     Raises:
         ValueError: If there is no such mode.
@@ -29,7 +33,8 @@ def apply_tuning(network: nn.Module, mode: str) -> None:
         raise ValueError(f"Unknown tuning mode {mode!r}; there are {', '.join(TUNING_MODES)}.")
     for name, parameter in network.named_parameters():
         frozen = mode == "adapter" and FROZEN_IN_ADAPTER_MODE.match(name)
-        parameter.requires_grad_(not frozen)
+        new = family == "vit" and RELATIVE_POSITIONS.match(name)
+        parameter.requires_grad_(bool(new or not frozen))
 
 
 def keep_frozen_in_eval(network: nn.Module) -> None:

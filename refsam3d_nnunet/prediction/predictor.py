@@ -27,6 +27,7 @@ from refsam3d_nnunet.prediction.matching import (
     names_of,
     structure_of,
 )
+from refsam3d_nnunet.slim.backbone import looking_first_in
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.encoders import TextEmbedding
 from refsam3d_nnunet.text.names import BACKGROUND
@@ -51,7 +52,8 @@ class RefSAM3DPredictor(nnUNetPredictor):
         """Loads a model, see nnU-Net.
 
         Raises:
-            FileNotFoundError: If folder or checkpoints do not exist.
+            FileNotFoundError: If folder or checkpoints do not exist, or slim ones lack their
+                backbone.
             ValueError: If the model is not RefSAM3D, a cascade's second stage, or
                 REFSAM3D_PROMPTS is set, which is for nnUNetv2_predict.
         """
@@ -62,7 +64,8 @@ class RefSAM3DPredictor(nnUNetPredictor):
             raise ValueError("REFSAM3D_PROMPTS is for nnUNetv2_predict: unset it, or use that.")
         self.checkpoints = _checkpoints(folder, use_folds, checkpoint_name)
         use_folds = [path.parent.name.removeprefix("fold_") for path in self.checkpoints]
-        super().initialize_from_trained_model_folder(str(folder), use_folds, checkpoint_name)
+        with looking_first_in(folder):
+            super().initialize_from_trained_model_folder(str(folder), use_folds, checkpoint_name)
         if self.configuration_manager.previous_stage_name is not None:
             raise ValueError(
                 f"{folder} is the second stage of a cascade, whose input is the trained labels of "

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-# What the logging part of a checkpoint holds besides tensors and plain values.
-_SAFE = [
-    np.dtype,
-    np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
-    *(type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int64)),
-]
-_DAMAGE = (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError)
+from refsam3d_nnunet.nnunet_checkpoint import read_nnunet_checkpoint
+
 # Lines of a log begin with date and time: "2026-01-31 12:00:00.123456: train_loss -0.5".
 _LINE = re.compile(r"^\S+ \S+: (Epoch time:|Epoch|train_loss|val_loss|Pseudo dice) (.+)")
 _TYPE = re.compile(r"np\.float\d+")
@@ -71,11 +64,9 @@ def _read_fold(folder: Path) -> Curve | None:
 def _read_checkpoint(path: Path) -> Mapping[str, Sequence[float]] | None:
     """The logging part alone: weights are mapped, not read. None if the file is damaged."""
     try:
-        with torch.serialization.safe_globals(_SAFE):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        logging = content["logging"]
+        logging = read_nnunet_checkpoint(path, ["logging"])["logging"]
         return logging if logging["train_losses"] else None
-    except _DAMAGE:
+    except (ValueError, LookupError, TypeError):
         return None
 
 

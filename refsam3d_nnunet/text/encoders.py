@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from refsam3d_nnunet.files import sha256_of
+from refsam3d_nnunet.weights.registry import revision_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -201,7 +202,9 @@ def local_folder(name: str) -> Path | None:
         from huggingface_hub import snapshot_download
 
         try:
-            folder = Path(snapshot_download(canonical_id(name), local_files_only=True))
+            hub_id = canonical_id(name)
+            revision = revision_of(hub_id)
+            folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
         except (OSError, ValueError):  # not in the cache; not a hub id at all
             return None
     return folder if (folder / "config.json").is_file() and _weight_files(folder) else None
@@ -266,9 +269,10 @@ def _fetch(encoder_id: str, download: bool) -> Path:
 
     try:
         wanted = ["*.json", "*.txt", "*.model", "model*.safetensors"]
-        folder = Path(snapshot_download(encoder_id, allow_patterns=wanted))
+        hub = {"repo_id": encoder_id, "revision": revision_of(encoder_id)}
+        folder = Path(snapshot_download(**hub, allow_patterns=wanted))
         if not _weight_files(folder):  # older repositories have no safetensors
-            folder = Path(snapshot_download(encoder_id, allow_patterns=["pytorch_model*.bin"]))
+            folder = Path(snapshot_download(**hub, allow_patterns=["pytorch_model*.bin"]))
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise _not_found(encoder_id, f"{tried}; from the hub: {reason}") from error

@@ -1,1 +1,1 @@
-"""Weights of published checkpoints, carried over into the volumetric network."""
+"""The published weights: a registry, a folder for them, and how they come there."""

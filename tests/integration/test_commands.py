@@ -127,7 +127,7 @@ def test_continued_training_goes_on_where_it_stopped(trained):
     [
         ({"REFSAM3D_PRESET": "vit_q"}, "Unknown preset 'vit_q'"),
         ({"REFSAM3D_PRESET": "vit_s"}, "was made for 'vit_t'"),
-        ({"REFSAM3D_CHECKPOINT": "/no/sam_vit_b.pth"}, "There is no checkpoint /no/sam_vit_b.pth"),
+        ({"REFSAM3D_CHECKPOINT": "/no/sam_vit_b.pth"}, "There are no weights '/no/sam_vit_b.pth'"),
         ({"REFSAM3D_TEXT_ENCODER": "/no/encoder"}, "/no/encoder"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -175,7 +175,7 @@ def test_the_hub_is_asked_last(clip, monkeypatch):
     """Repositories without safetensors are asked for the older weights."""
     asked = []
 
-    def snapshot_download(repo_id, *, local_files_only=False, allow_patterns=None):
+    def snapshot_download(repo_id, *, local_files_only=False, allow_patterns=None, revision=None):
         asked.append((repo_id, local_files_only, allow_patterns))
         if local_files_only:
             raise huggingface_hub.errors.LocalEntryNotFoundError("not in the cache")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from refsam3d_nnunet.files import sha256_of
-from refsam3d_nnunet.weights.checkpoint import read_checkpoint
+from refsam3d_nnunet.pretrained.checkpoint import read_checkpoint
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([1.5, -2.0]).half()}
 
@@ -59,9 +59,9 @@ def test_missing_file(tmp_path):
 
 
 def test_another_ending(tmp_path):
-    torch.save(STATE, tmp_path / "w.onnx")
-    with pytest.raises(ValueError, match="w.onnx does not end in .pth, .pt or .safetensors"):
-        read_checkpoint(tmp_path / "w.onnx")
+    torch.save(STATE, tmp_path / "w.ckpt")
+    with pytest.raises(ValueError, match="w.ckpt does not end in .pth, .pt, .safetensors or .onnx"):
+        read_checkpoint(tmp_path / "w.ckpt")
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.98])

@@ -11,25 +11,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def share_rgb_kernel(kernel: Tensor, channels: int) -> Tensor:
+def share_kernel(kernel: Tensor, channels: int) -> Tensor:
     """Makes a patch kernel for any number of image channels from one for red, green and blue.
 
-    The sum over the three, divided by the number of channels, serves every channel: an image that
-    repeats one grey channel is embedded as SAM embeds the grey picture. Three medical channels are
+    The sum over the colours, divided by the number of channels, serves every channel: an image
+    that repeats one grey channel is embedded as the grey picture was. Three medical channels are
     no colours either, so they are treated alike.
 
     Args:
-        kernel: Patch kernel [e, 3, h, w].
+        kernel: Patch kernel [e, colours, h, w].
         channels: Channels of the images to come.
 
     Returns:
         Kernel [e, channels, h, w].
 
     Raises:
-        ValueError: If the kernel is not for three channels.
+        ValueError: If the kernel is not two-dimensional.
     """
-    if kernel.ndim != 4 or kernel.shape[1] != 3:
-        raise ValueError(f"The kernel must have the form [e, 3, h, w], got {list(kernel.shape)}")
+    if kernel.ndim != 4:
+        raise ValueError(
+            f"The kernel must have the form [e, colours, h, w], got {list(kernel.shape)}"
+        )
     grey = kernel.float().sum(dim=1, keepdim=True) / channels
     return grey.repeat(1, channels, 1, 1).to(kernel.dtype)
 

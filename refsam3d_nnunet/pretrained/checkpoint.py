@@ -13,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from refsam3d_nnunet.pretrained.onnx_file import read_onnx
+
 PICKLED = (".pth", ".pt")
-WRAPPERS = ("model", "state_dict")
+WRAPPERS = ("model", "state_dict", "teacher")
 
 # How torch words its refusal of a well-formed pickle that asks for more than tensors.
 _MORE_THAN_TENSORS = re.compile("GLOBAL|unsupported class|unrecognized function|Can only build")
@@ -36,8 +38,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Reads a state dict onto the CPU.
 
     Args:
-        path: A .pth or .pt file as ``torch.save`` writes it, or a .safetensors file. A state dict
-            inside {"model": ...} or {"state_dict": ...} is taken out.
+        path: A .pth or .pt file as ``torch.save`` writes it, a .safetensors file, or an .onnx
+            file (see :func:`read_onnx`). A state dict inside {"model": ...}, {"state_dict": ...}
+            or {"teacher": ...} is taken out.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -51,10 +54,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         content = _read_safetensors(path)
     elif path.suffix in PICKLED:
         content = _read_pickled(path)
+    elif path.suffix == ".onnx":
+        content = read_onnx(path)
     else:
         raise ValueError(
-            f"{path} does not end in .pth, .pt or .safetensors, so it is not clear how to read it; "
-            f"rename it if it is one of these"
+            f"{path} does not end in .pth, .pt, .safetensors or .onnx, so it is not clear how to "
+            f"read it; rename it if it is one of these"
         )
     while isinstance(content, Mapping) and (wrapper := _wrapper_in(content)):
         content = content[wrapper]

@@ -7,16 +7,16 @@ import pytest
 import torch
 from segment_anything import sam_model_registry
 
-from refsam3d_nnunet.weights.checkpoint import read_checkpoint
-from refsam3d_nnunet.weights.resample import resize_kernel, resize_relative_table
-from refsam3d_nnunet.weights.sam import load_sam
-from tests.weights.sam_states import (
+from refsam3d_nnunet.pretrained.checkpoint import read_checkpoint
+from refsam3d_nnunet.pretrained.resample import resize_kernel, resize_relative_table
+from tests.pretrained.sam_states import (
     DEPTH,
     DIM,
     FRESH,
     GLOBAL_BLOCK,
     GRID,
     SAM_GRID,
+    load_sam,
     make_sam,
     sam_state,
     target_state,
@@ -34,9 +34,9 @@ def test_every_tensor_has_exactly_one_fate():
     assert set(report.fresh) == {
         name
         for name in target
-        if re.search(r"depth_(weight|bias)|label_weight|pos_embed_depth|necks|adapter|text", name)
+        if re.search(r"depth_(weight|bias)|label_weight|pos_embed_depth|necks|adapter|text\.", name)
     }
-    not_used = r"image_encoder\.neck|point|not_a_point|mask_downscaling|no_mask|iou|upscaling|hyper"
+    not_used = r"image_encoder\.neck|point|not_a_point|mask_downscaling|iou|upscaling|hyper"
     assert set(report.ignored) == {name for name in state if re.search(not_used, name)}
 
 
@@ -117,6 +117,13 @@ def test_mask_token_is_that_of_the_single_mask():
     token = target["mask_decoder.mask_token"]
     assert torch.equal(token, state["mask_decoder.mask_tokens.weight"][:1])
     assert report.adapted["mask_decoder.mask_token"] == "first of SAM's mask tokens"
+
+
+def test_no_mask_given_is_the_bias_of_the_deepest_level():
+    state, target = sam_state(), target_state()
+    load_sam(state, target)
+    wanted = state["prompt_encoder.no_mask_embed.weight"][0]
+    assert torch.equal(target["cross_attention.3.out.bias"], wanted)
 
 
 def test_a_decoder_of_another_width_stays_fresh():
@@ -200,6 +207,7 @@ def test_sams_own_sizes_change_nothing():
         "image_encoder.patch_embed.proj.weight",
         "mask_decoder.mask_token",
         "mask_decoder.image_pe.gaussian",
+        "cross_attention.3.out.bias",
     }
     assert torch.equal(target["image_encoder.pos_embed"], state["image_encoder.pos_embed"])
 
@@ -245,7 +253,7 @@ def test_the_true_vit_b():
     )
     report = load_sam(state, target)
 
-    assert report.encoder == "vit_b (768 channels, 12 blocks, 12 heads)"
+    assert report.encoder == "vit_b (768 channels, 12 blocks, 12 heads), SAM"
     encoder = {n: s.numel() for n, s in shapes.items() if n.startswith("image_encoder.")}
     unused = {name for name in encoder if name in report.ignored}
     assert unused == {name for name in encoder if name.startswith("image_encoder.neck.")}

@@ -13,8 +13,8 @@ class LoadReport:
 
     Args:
         encoder: Size of the image encoder in the file.
-        loaded: Tensors of the network that hold SAM's numbers as they are.
-        adapted: Tensors of the network made from SAM's, and how.
+        loaded: Tensors of the network that hold the file's numbers as they are.
+        adapted: Tensors of the network made from the file's, and how.
         fresh: Tensors of the network that kept their numbers, and why.
         ignored: Tensors of the file that were not used, and why.
     """

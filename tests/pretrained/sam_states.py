@@ -15,6 +15,10 @@ from segment_anything.modeling import (
     TwoWayTransformer,
 )
 
+from refsam3d_nnunet.pretrained.families import in_sam_form
+from refsam3d_nnunet.pretrained.report import LoadReport
+from refsam3d_nnunet.pretrained.sam import load_encoder
+
 DIM, DEPTH, HEADS, WIDTH = 24, 3, 2, 32
 GLOBAL_BLOCK = 1
 SAM_GRID, SAM_WINDOW = 8, 3
@@ -85,6 +89,7 @@ def target_state(
         "text.projector.0.weight": (width, 7),
         "mask_decoder.mask_token": (1, width),
         "mask_decoder.image_pe.gaussian": (3, width // 2),
+        "cross_attention.3.out.bias": (width,),
     }
     for i in range(depth):
         shapes |= _block_shapes(i, dim, heads, grid if i == GLOBAL_BLOCK else WINDOW)
@@ -92,6 +97,11 @@ def target_state(
     for name, tensor in transformer.state_dict().items():
         shapes[f"mask_decoder.transformer.{name}"] = tuple(tensor.shape)
     return {name: torch.full(shape, FRESH) for name, shape in shapes.items()}
+
+
+def load_sam(state, target) -> LoadReport:
+    """A state dict into another, as from a file."""
+    return load_encoder(in_sam_form(state), target)
 
 
 def untouched(target) -> bool:

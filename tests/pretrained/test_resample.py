@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from refsam3d_nnunet.weights.resample import (
+from refsam3d_nnunet.pretrained.resample import (
     bilinear_matrix,
     resize_kernel,
     resize_position_table,
     resize_relative_table,
-    share_rgb_kernel,
+    share_kernel,
 )
 
 
@@ -22,21 +22,21 @@ def test_a_grey_image_is_embedded_as_its_rgb_picture():
     kernel, grey = torch.randn(5, 3, 4, 4), torch.randn(2, 1, 8, 8)
     wanted = F.conv2d(grey.repeat(1, 3, 1, 1), kernel, stride=4)
     for channels in (1, 2, 3, 4):
-        shared = share_rgb_kernel(kernel, channels)
+        shared = share_kernel(kernel, channels)
         assert shared.shape == (5, channels, 4, 4)
         given = F.conv2d(grey.repeat(1, channels, 1, 1), shared, stride=4)
         torch.testing.assert_close(given, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_no_channel_is_special():
-    shared = share_rgb_kernel(torch.randn(5, 3, 4, 4), 3)
+    shared = share_kernel(torch.randn(5, 3, 4, 4), 3)
     assert torch.equal(shared[:, 0], shared[:, 2])
 
 
-@pytest.mark.parametrize("shape", [(5, 1, 4, 4), (5, 3, 4, 4, 4), (5, 3)])
-def test_a_kernel_that_is_not_for_colours(shape):
-    with pytest.raises(ValueError, match=r"form \[e, 3, h, w\], got \[5, "):
-        share_rgb_kernel(torch.zeros(shape), 1)
+@pytest.mark.parametrize("shape", [(5, 3, 4, 4, 4), (5, 3)])
+def test_a_kernel_that_is_not_two_dimensional(shape):
+    with pytest.raises(ValueError, match=r"form \[e, colours, h, w\], got \[5, "):
+        share_kernel(torch.zeros(shape), 1)
 
 
 @pytest.mark.parametrize("size", [(9, 11), (6, 12), (13, 7)])

@@ -1,12 +1,9 @@
 """Names of the tensors in SAM's checkpoints, and what becomes of each.
 
-``*`` stands for a number. A name without an ending stands for its weight and its bias. MedSAM's
-files have SAM's names; SAM-HQ's have a few more.
+MedSAM's files have SAM's names; SAM-HQ's have a few more.
 """
 
-from __future__ import annotations
-
-import re
+from refsam3d_nnunet.pretrained.keys import entry, renamed
 
 KEYS = {
     # SAM: the volumetric network
@@ -22,6 +19,8 @@ KEYS = {
     "image_encoder.blocks.*.mlp.lin2": "image_encoder.blocks.*.mlp.lin2",
     "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix": "mask_decoder.image_pe.gaussian",
     "mask_decoder.mask_tokens.weight": "mask_decoder.mask_token",
+    # SAM adds it to every image token that the decoder sees, if no mask is given as a prompt.
+    "prompt_encoder.no_mask_embed.weight": "cross_attention.3.out.bias",
 }
 # The two-way transformer knows no dimension, so its names stay, below TRANSFORMER.
 TRANSFORMER = "mask_decoder.transformer."
@@ -59,7 +58,6 @@ NOT_USED = {
     "prompt_encoder.point_embeddings.*": "prompts are text",
     "prompt_encoder.not_a_point_embed": "prompts are text",
     "prompt_encoder.mask_downscaling.*": "prompts are text",
-    "prompt_encoder.no_mask_embed": "prompts are text",
     "mask_decoder.iou_token": "mask quality is not predicted",
     "mask_decoder.iou_prediction_head.layers.*": "mask quality is not predicted",
     "mask_decoder.output_upscaling.*": "masks are upscaled in 3D",
@@ -71,33 +69,20 @@ NOT_USED = {
     "mask_decoder.embedding_maskfeature.*": "SAM-HQ's second mask head works in 2D",
 }
 
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
-_ENDING = re.compile(r"\.(weight|bias)$")
 _OURS = set(KEYS.values())
 
 
 def our_name(name: str) -> str | None:
     """Our network's name of a tensor in SAM's file; None if it is unknown or not used."""
-    key = _entry(name, KEYS)
-    if key is None:
-        return None
-    numbers = iter(_NUMBER.findall(name))
-    ours = re.sub(r"\*", lambda _: next(numbers), KEYS[key])
-    ending = _ENDING.search(name)
-    return ours if ending is None or key.endswith(ending[0]) else ours + ending[0]
+    return renamed(name, KEYS)
 
 
 def why_not_used(name: str) -> str | None:
     """Why a tensor of SAM's file is left aside; None if it is unknown or used."""
-    key = _entry(name, NOT_USED)
+    key = entry(name, NOT_USED)
     return None if key is None else NOT_USED[key]
 
 
 def comes_from_sam(ours: str) -> bool:
     """Whether a tensor of our network has a counterpart in SAM's file."""
-    return _entry(ours, _OURS) is not None
-
-
-def _entry(name: str, table: dict[str, str] | set[str]) -> str | None:
-    pattern = _NUMBER.sub("*", name)
-    return next((key for key in (pattern, _ENDING.sub("", pattern)) if key in table), None)
+    return entry(ours, _OURS) is not None
