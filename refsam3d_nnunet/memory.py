@@ -82,7 +82,7 @@ def saved_activations(config: NetworkConfig, task: Task) -> Saved:
     """What autograd keeps of a forward pass of one sample, loss aside."""
     total = _embedding(config, task)
     for block in range(max(config.level_blocks) + 1):
-        total += _block(config, config.window_of(block), task)
+        total += _block(config, config.window_of(block))
     total += Saved(_tokens(config) * config.embed_dim)  # the deepest output, for its neck
     for _ in config.level_blocks:
         total += _level(config)
@@ -110,24 +110,25 @@ def _embedding(config: NetworkConfig, task: Task) -> Saved:
     return Saved(2 * task.channels * _voxels(config, 0))
 
 
-def _block(config: NetworkConfig, window: Extent, task: Task) -> Saved:
+def _block(config: NetworkConfig, window: Extent) -> Saved:
     n, e, r = _tokens(config), config.embed_dim, config.adapter_dim
     m = math.prod(math.ceil(g / w) * w for g, w in zip(config.grid_size, window, strict=True))
-    trunk = task.tuning != "adapter"  # a frozen layer does not keep its input
-    adapter = n * e + 3 * n * r
-    attention = _attention(config, window, m, trunk) + trunk * 2 * m * e  # inputs of qkv and proj
-    mlp = 4 * n * e + trunk * 5 * n * e
+    # Outputs of norms and activations are made again, see network/rebuilding.py; so a frozen
+    # trunk keeps as much as a tuned one, what its own norms and adapters need.
+    adapter = n * e + 2 * n * r
+    mlp = 4 * n * e
+    attention = _attention(config, window, m)
     return Saved(adapter + attention + mlp, 2 * n * (e + 2) + m * config.num_heads)
 
 
-def _attention(config: NetworkConfig, window: Extent, m: int, trunk: bool) -> int:
+def _attention(config: NetworkConfig, window: Extent, m: int) -> int:
+    """Queries, keys and values, products with the tables, and the output at its padded width."""
     e, heads = config.embed_dim, config.num_heads
     if not config.relative_position:
-        return 4 * m * e  # queries, keys, values, output
+        return 4 * m * e
     places = sum(window) - (window[0] == 1)
     width = math.ceil((e // heads + places) / 8) * 8
-    # The tables need the queries once more, unless all of them are frozen.
-    return 4 * m * heads * width + (trunk or window[0] > 1) * m * e
+    return 3 * m * e + m * heads * (places + width)
 
 
 def _level(config: NetworkConfig) -> Saved:
@@ -148,8 +149,8 @@ def _two_way(config: NetworkConfig, task: Task) -> Saved:
 
 
 def _convolutions(config: NetworkConfig) -> Saved:
-    """Stem and up-blocks keep input and output of each norm, up-blocks also the concatenation."""
-    return Saved(sum(6 * s * _voxels(config, i) for i, s in enumerate(config.stem_channels)))
+    """Stem and up-blocks keep input and output of each norm, up-blocks what joins the skip."""
+    return Saved(sum(5 * s * _voxels(config, i) for i, s in enumerate(config.stem_channels)))
 
 
 def _loss_bytes(config: NetworkConfig, task: Task) -> int:
@@ -162,8 +163,8 @@ def _loss_bytes(config: NetworkConfig, task: Task) -> int:
 
 
 def _workspace(config: NetworkConfig) -> int:
-    """Gradients alive at once in backward, at full resolution: of concatenation and two norms."""
-    return 4 * config.stem_channels[0] * _voxels(config, 0)
+    """Alive at once in backward, at full resolution: concatenation, its gradient, two norms'."""
+    return 6 * config.stem_channels[0] * _voxels(config, 0)
 
 
 def _frozen_parameters(config: NetworkConfig, task: Task) -> list[int]:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -31,8 +31,11 @@ def repo() -> Path:
 
 
 @pytest.fixture(scope="session")
-def load_benchmark(repo) -> Callable[[str], ModuleType]:
-    """Function that imports a script of benchmarks/ by its name."""
+def load_benchmark(repo) -> Iterator[Callable[[str], ModuleType]]:
+    """Function that imports a script of benchmarks/ by its name.
+
+    Scripts find their helpers beside them, and trainers theirs as nnU-Net sees to it.
+    """
 
     def _load(name: str) -> ModuleType:
         path = repo / "benchmarks" / f"{name}.py"
@@ -41,7 +44,10 @@ def load_benchmark(repo) -> Callable[[str], ModuleType]:
         spec.loader.exec_module(module)
         return module
 
-    return _load
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in ("trainers", ""):
+            patch.syspath_prepend(str(repo / "benchmarks" / folder))
+        yield _load
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,14 @@
 """The parts of the benchmarks that could be wrong without anyone seeing it."""
 
+import importlib
 import json
+import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 
 from refsam3d_nnunet.text.phrases import phrase_bank
 
@@ -47,13 +50,106 @@ def test_masks_overlap_only_where_two_prompts_beat_the_background(prompts):
     assert bare.ravel().tolist() == [False, True, True]
 
 
-def test_the_cost_of_prompts_is_written(repo, tmp_path):
-    script = repo / "benchmarks" / "prompt_cost.py"
-    tiny = ["--preset", "vit_t", "--patch", "16", "16", "16", "--batch", "1", "--repeats", "1"]
-    command = [sys.executable, script, "-o", tmp_path, *tiny, "--device", "cpu"]
+@pytest.fixture
+def benchmark(repo, monkeypatch):
+    """Function that imports a script which imports its siblings, as when it is run."""
+    monkeypatch.syspath_prepend(str(repo / "benchmarks"))
+    return importlib.import_module
+
+
+def run(repo, script: str, *arguments) -> None:
+    command = [sys.executable, repo / "benchmarks" / script, *arguments]
     subprocess.run([str(part) for part in command], check=True, cwd=repo)
-    rows = json.loads((tmp_path / "prompt_cost.json").read_text())["rows"]
-    assert [row["prompts"] for row in rows] == [2, 8, 32, 104]
-    assert rows[0]["seconds_ratio"] == rows[0]["saved_mb_ratio"] == 1
-    assert rows[-1]["saved_mb"] > rows[0]["saved_mb"] > 0
-    assert "| 104 | " in (tmp_path / "prompt_cost.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def results(repo, tmp_path_factory):
+    """Results of the smallest runs."""
+    folder = tmp_path_factory.mktemp("results")
+    tiny = ["-o", folder, "--patch", 16, 16, 16, "--batch", 1, "--repeats", 1, "--device", "cpu"]
+    run(repo, "scaling.py", *tiny, "--network", "vit_t-scratch", "--values", 2, 104)
+    names = ["vit_t-scratch", "Primus-S"]
+    run(repo, "speed.py", *tiny, "--networks", *names, "--no-peak", "--literal")
+    return folder
+
+
+def test_the_cost_of_prompts_is_written(results):
+    file = results / "scaling-prompts-vit_t-scratch"
+    result = json.loads(file.with_suffix(".json").read_text())
+    few, many = result["rows"]
+    assert [few["size"], many["size"]] == [2, 104]
+    assert few["step"]["ratio"] == few["saved_ratio"] == 1
+    assert 0 < few["saved_mb"] < many["saved_mb"]
+    wanted = math.log(many["saved_mb"] / few["saved_mb"]) / math.log(52)
+    assert result["growth"]["saved"] == pytest.approx(wanted)
+    assert "| 104 | 104 |" in file.with_suffix(".md").read_text()
+
+
+def test_the_speed_of_all_is_compared_with_the_unet(results):
+    rows = json.loads((results / "speed-16x16x16-b1-cpu.json").read_text())["rows"]
+    assert list(rows) == ["PlainConvUNet", "vit_t-scratch", "Primus-S", "3DSAM-adapter form"]
+    base, ours = rows["PlainConvUNet"], rows["vit_t-scratch"]
+    assert base["step"]["ratio"] == base["saved_mb_ratio"] == 1
+    assert ours["step"]["ratio"] == ours["step"]["seconds"] / base["step"]["seconds"]
+    assert ours["gflop_ratio"] == ours["gflop"] / base["gflop"]
+    assert rows["3DSAM-adapter form"]["gflop"] > 10 * ours["gflop"]
+
+
+def test_the_page_of_speed_has_every_result_once(benchmark, results):
+    found = [json.loads(file.read_text()) for file in results.glob("*.json")]
+    page = benchmark("speed_page").page([*found, [], {"rows": "of another benchmark"}])
+    assert page.count("python benchmarks/speed.py") == 1
+    assert page.count("python benchmarks/scaling.py") == 1
+    assert "## Whole volumes" not in page
+
+
+def test_growth_and_ratios(benchmark):
+    measuring = benchmark("measuring")
+    assert measuring.growth([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+    found = measuring.summary([2.0, 9.0, 4.0], [1.0, 3.0, 4.0])
+    assert (found["seconds"], found["ratio"], found["ratio_spread"]) == (4, 2, [1, 3])
+
+
+def test_what_is_saved_and_counted(benchmark):
+    measuring = benchmark("measuring")
+    layer, x = torch.nn.Linear(8, 4), torch.randn(10, 8)
+    # The result and its square; the layer's own numbers and x were there before.
+    assert measuring.saved_bytes(layer, lambda: layer(x).square()) == 2 * 10 * 4 * 4
+    assert measuring.flops(lambda: layer(x)) == 2 * 10 * 8 * 4
+    q = torch.randn(1, 2, 10, 8)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    assert measuring.flops(lambda: attend(q, q, q)) == 2 * 2 * 2 * 10 * 10 * 8
+
+
+def test_the_unet_is_the_one_of_nnunets_plan(benchmark):
+    contest, rivals = benchmark("contest"), benchmark("rivals")
+    problem = contest.Problem((40, 56, 40))  # MSD hippocampus
+    numbers = rivals.unet_architecture(rivals.UNET, problem)["arch_kwargs"]
+    assert numbers["features_per_stage"] == [32, 64, 128, 256]
+    assert [list(s) for s in numbers["strides"]] == [[1] * 3, [2] * 3, [2] * 3, [2] * 3]
+    with pytest.raises(ValueError, match=r"nnU-Net would pad the patch \(41, 56, 40\) to"):
+        rivals.unet_architecture(rivals.UNET, contest.Problem((41, 56, 40)))
+
+
+def test_an_untrained_model_is_one_that_nnunets_predictor_reads(benchmark, tmp_path):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    contest, rivals = benchmark("contest"), benchmark("rivals")
+    untrained = benchmark("untrained")
+    predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False)
+    for name in (rivals.UNET, "vit_t-scratch"):
+        untrained.make_model(name, contest.Problem((16, 16, 16)), tmp_path / name)
+        predictor.initialize_from_trained_model_folder(str(tmp_path / name), ("0",))
+        with torch.no_grad():
+            assert predictor.network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
+
+
+def test_a_prediction_is_a_process_of_its_own(benchmark, tmp_path):
+    inference = benchmark("inference")
+    model = tmp_path / "Dataset001_A" / "Trainer__Plans__3d_fullres"
+    seen = "import os; assert os.environ['nnUNet_results'] == " + repr(str(tmp_path))
+    cost = inference._cost([sys.executable, "-c", seen], model)
+    assert cost.wall > 0
+    assert 1 < cost.peak_mb < 100  # not the memory of this process, which has torch
+    with pytest.raises(RuntimeError, match="no such fold"):
+        inference._cost([sys.executable, "-c", "raise SystemExit('no such fold')"], model)

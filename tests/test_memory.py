@@ -4,6 +4,9 @@ import pytest
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from refsam3d_nnunet.design import design_network
 from refsam3d_nnunet.fit import fit_to_memory, largest_patch, smaller_batch
@@ -40,22 +43,40 @@ def planned(plan) -> tuple[RefSAM3D, Task, torch.Tensor]:
     return network.train(), task, torch.randn(1, channels, *patch)
 
 
+class Storages(TorchDispatchMode):
+    """Remembers every storage that operations return, without keeping it alive."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                facts = (StorageWeakRef(storage), storage.data_ptr(), storage.nbytes())
+                self.seen[storage._cdata] = facts
+        return result
+
+
 def saved_bytes(network: RefSAM3D, image: torch.Tensor, loss=None) -> int:
-    """Bytes of the storages that autograd keeps, each once, the network's own aside."""
+    """Bytes alive between forward and backward, the network's own aside.
+
+    Hooks on what autograd saves would miss what functions that rebuild a tensor keep.
+    """
     own = {t.untyped_storage().data_ptr() for t in [*network.parameters(), *network.buffers()]}
-    kept = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage  # alive, so that no address is used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with Storages() as storages:
         output = network(image)
         if loss is not None:
-            loss(output)
-    return sum(storage.nbytes() for storage in kept.values())
+            output = loss(output)
+    alive = [
+        size
+        for reference, address, size in storages.seen.values()
+        if not reference.expired() and address not in own
+    ]
+    del output
+    return sum(alive)
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan[2]}-{plan[3]}-{plan[0]}")

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from refsam3d_nnunet.network.rebuilding import rebuilding
+
 
 class Adapter3D(nn.Module):
     """Residual bottleneck with a depth-wise 3D convolution inside it.
@@ -55,5 +57,7 @@ class Adapter3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Adds context from adjacent tokens to ``x`` (b d h w c); the shape stays."""
         z = self.down(x).movedim(-1, 1)  # b r d h w
-        z = self.act(self.mix(z)).movedim(1, -1)  # b d h w r
-        return x + self.up(z)
+        z = self.mix(z).movedim(1, -1).contiguous()  # b d h w r
+        active, kept = self.act(z), z.detach()
+        with rebuilding((active, lambda: self.act(kept))):
+            return x + self.up(active)

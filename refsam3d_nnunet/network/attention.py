@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refsam3d_nnunet.config import Extent
+from refsam3d_nnunet.network.rebuilding import rebuilding
 
 
 class VolumeAttention(nn.Module):
@@ -55,27 +56,54 @@ class VolumeAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attends over ``x`` (b d h w c), whose grid must be ``extent``; the shape stays."""
-        b, c = x.shape[0], x.shape[-1]
-        qkv = self.qkv(x).view(b, -1, 3, self.num_heads, c // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # b a n c each
+        shape, head_dim = x.shape, x.shape[-1] // self.num_heads
+        qkv = self.qkv(x).view(shape[0], -1, 3, self.num_heads, head_dim)
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # 3 b a n c
         if self.relative_position:
-            q, k, v = self._with_places(q, k, v)
-            out = F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : c // self.num_heads]
+            out = self._with_places(qkv)
         else:
-            out = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(out.transpose(1, 2).reshape(x.shape))
+            out = F.scaled_dot_product_attention(*qkv)
+        kept = out.detach()
 
-    def _with_places(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Appends relative-position products to queries and place codes to keys."""
-        b, a, n, c = q.shape
+        def joined(heads: Tensor) -> Tensor:
+            return heads[..., :head_dim].transpose(1, 2).reshape(shape)
+
+        z = joined(out)
+        with rebuilding((z, lambda: joined(kept))):
+            return self.proj(z)
+
+    def _with_places(self, qkv: Tensor) -> Tensor:
+        """Attention with relative-position products in queries and place codes in keys."""
         names = ("rel_pos_d", "rel_pos_h", "rel_pos_w")
         table = torch.cat([getattr(self, name) for name in names if hasattr(self, name)])
-        products = (q @ table.to(q.dtype).T).gather(3, self.table_rows.expand(b, a, n, -1))
-        # Fused kernels want one width for queries, keys and values, in multiples of eight.
-        spare = -(c + products.shape[-1]) % 8
-        q = torch.cat([q / math.sqrt(c), products, q.new_zeros(b, a, n, spare)], dim=-1)
-        codes = F.pad(self.place_codes.to(k.dtype), (0, spare)).expand(b, a, n, -1)
-        return q, torch.cat([k, codes], dim=-1), F.pad(v, (0, q.shape[-1] - c))
+        kept = qkv.detach()
+        q = qkv[0].contiguous()
+        with rebuilding((q, kept[0].contiguous)):
+            products = q @ table.to(q.dtype).T
+        products = products.gather(3, self.table_rows.expand(*q.shape[:-1], -1))
+        known = products.detach()
+        q, k, v = self._queries(q, products), self._keys(qkv[1]), self._values(qkv[2])
+        with rebuilding(
+            (q, lambda: self._queries(kept[0], known)),
+            (k, lambda: self._keys(kept[1])),
+            (v, lambda: self._values(kept[2])),
+        ):
+            return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+    # Fused kernels want one width for queries, keys and values, in multiples of eight.
+
+    def _queries(self, q: Tensor, products: Tensor) -> Tensor:
+        q = torch.cat([q / math.sqrt(q.shape[-1]), products], dim=-1)
+        return F.pad(q, (0, -q.shape[-1] % 8))
+
+    def _keys(self, k: Tensor) -> Tensor:
+        codes = self.place_codes.to(k.dtype)
+        k = torch.cat([k, codes.expand(*k.shape[:-1], -1)], dim=-1)
+        return F.pad(k, (0, -k.shape[-1] % 8))
+
+    def _values(self, v: Tensor) -> Tensor:
+        width = v.shape[-1] + self.place_codes.shape[-1]
+        return F.pad(v, (0, width - v.shape[-1] + -width % 8))
 
 
 def _places(axes: tuple[int, ...], extent: Extent) -> tuple[Tensor, Tensor]:

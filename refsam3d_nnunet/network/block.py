@@ -1,11 +1,15 @@
 """SAM's transformer block over volumes, with the 3D adapter in front of its attention."""
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refsam3d_nnunet.config import Extent
 from refsam3d_nnunet.network.adapter import Adapter3D
 from refsam3d_nnunet.network.attention import VolumeAttention
+from refsam3d_nnunet.network.rebuilding import rebuilding
 
 
 class Mlp(nn.Module):
@@ -19,7 +23,10 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``x`` (... c) to the same shape."""
-        return self.lin2(self.act(self.lin1(x)))
+        z = self.lin1(x)
+        active, kept = self.act(z), z.detach()
+        with rebuilding((active, lambda: self.act(kept))):
+            return self.lin2(active)
 
 
 class Block3D(nn.Module):
@@ -61,14 +68,25 @@ class Block3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps tokens ``x`` (b d h w c) to the same shape."""
         x = self.adapter(x)
-        z = self.norm1(x)
-        z = self._windowed_attention(z) if self.windowed else self.attn(z)
-        x = x + z
-        return x + self.mlp(self.norm2(x))
+        z = _through(self.attn, self._attention_input, x)
+        x = x + (join_windows(z, x.shape) if self.windowed else z)
+        return x + _through(self.mlp, self.norm2, x)
 
-    def _windowed_attention(self, x: Tensor) -> Tensor:
-        windows = partition_windows(x, self.window)
-        return join_windows(self.attn(windows), x.shape)
+    def _attention_input(self, x: Tensor) -> Tensor:
+        z = self.norm1(x)
+        return partition_windows(z, self.window) if self.windowed else z
+
+
+def _through(module: nn.Module, prepare: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """module(prepare(x)), keeping ``x`` alone for backward, as the norm does anyway."""
+    z, kept = prepare(x), x.detach()
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        # Norms give single precision, which the matrix product would not keep but copy.
+        z = z.to(torch.get_autocast_dtype(device))
+    dtype = z.dtype
+    with rebuilding((z, lambda: prepare(kept).to(dtype))):
+        return module(z)
 
 
 def partition_windows(x: Tensor, window: Extent) -> Tensor:

@@ -8,6 +8,7 @@ from refsam3d_nnunet.network.image_stem import ConvNormAct
 from refsam3d_nnunet.network.mlp import mlp
 from refsam3d_nnunet.network.position import FourierPosition
 from refsam3d_nnunet.network.prompt_masks import PromptMasks
+from refsam3d_nnunet.network.rebuilding import rebuilding
 from refsam3d_nnunet.network.segment_anything_parts import TwoWayTransformer
 
 
@@ -56,7 +57,9 @@ class UpBlock(nn.Module):
         x = self.up(x)
         for lateral in laterals:
             x = x + lateral
-        return self.mix(torch.cat([x, skip], dim=1))
+        both, kept = torch.cat([x, skip], dim=1), (x.detach(), skip.detach())
+        with rebuilding((both, lambda: torch.cat(kept, dim=1))):
+            return self.mix(both)
 
 
 class MaskDecoder3D(nn.Module):
