@@ -1,0 +1,284 @@
+"""Is RefSAM3D as accurate as nnU-Net, at equal steps and at equal time?
+
+::
+
+    python benchmarks/accuracy.py --data DIR --data DIR -o OUT --seeds 3 \
+        --budget steps:400 --budget seconds:1800 --memory 1 --spacing 1 1 1 --spacing 4 4 4
+
+trains RefSAM3D, nnU-Net's own trainer, and nnU-Net's U-Net with RefSAM3D's optimiser and schedule
+with nnU-Net's own command, validates them on nnU-Net's own fold 0, and writes OUT/accuracy.json,
+OUT/accuracy.md and learning curves in OUT/images. All methods share preprocessed data, patch,
+batch and seed. Runs go one after the other, the first seed of all first. Started again with the
+same OUT, finished runs are not repeated and a broken one goes on from its last checkpoint.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import studies
+import study_arguments
+from accuracy_page import write_markdown
+from accuracy_plans import (
+    CLOCKS,
+    OURS,
+    SIDES,
+    TRAINERS,
+    Budget,
+    methods_for,
+    parse_budget,
+    plans_of_both,
+    schedule_of,
+    unet_architecture,
+)
+from accuracy_report import measured, speeds, summarise
+from studies import CONFIGURATION, Json
+from study_report import told_machine, told_set
+
+from refsam3d_nnunet.config import TUNING_MODES
+from refsam3d_nnunet.crossval.dataset import read_json
+from refsam3d_nnunet.crossval.folds import Fold, Method, Stage, stage_of
+from refsam3d_nnunet.files import sha256_of, write_json
+
+BASE_PLANS, UNET_PLANS = "RefSAM3DAccuracy", "UNetAccuracy"
+PROBE = "probe"
+
+
+class Run(NamedTuple):
+    """One training.
+
+    Args:
+        dataset: ``DatasetXXX_Name``.
+        method: Name of the method.
+        budget: What it may spend.
+        seed: Of fresh weights and patches.
+    """
+
+    dataset: str
+    method: str
+    budget: Budget
+    seed: int
+
+    @property
+    def plans(self) -> str:
+        """Name of the plans, which tells apart what nnU-Net would write to the same folder."""
+        return plans_name(self.method, f"{self.budget.name}_seed{self.seed}")
+
+    @property
+    def title(self) -> str:
+        """How to call it; also the name of its log."""
+        return f"{self.dataset}_{self.method}_{self.budget.name}_seed{self.seed}"
+
+
+def main() -> int:
+    """Runs what is left of the study and returns the exit status."""
+    args = _arguments()
+    out = args.out.resolve()
+    settings = _settings(args)
+    out.mkdir(parents=True, exist_ok=True)
+    studies.check_settings(out / "settings.json", settings)
+    names = {data.name: studies.linked(data, out / "nnUNet_raw") for data in args.data}
+    for (label, name), spacing in zip(names.items(), args.spacing, strict=True):
+        _prepare(name, spacing, args, out)
+        print(f"{label}: {name} is prepared", flush=True)
+    write = partial(_write, args, out, settings, names)
+    write()
+    runs = in_order(_methods(names, args, out), args.budget, args.seeds)
+    return studies.run_all(runs, partial(_train, args=args, out=out), write, out)
+
+
+def plans_name(method: str, run: str) -> str:
+    """Name of the plans of a run; baselines share theirs, since their trainers differ."""
+    return f"{BASE_PLANS if method == OURS else UNET_PLANS}_{run}"
+
+
+def in_order(
+    methods: Mapping[str, Sequence[str]], budgets: Sequence[Budget], seeds: int
+) -> Iterator[Run]:
+    """Every method, set and budget once before any is repeated: a stop leaves whole rows.
+
+    Args:
+        methods: Data set -> its methods.
+        budgets: Those of every run.
+        seeds: Repetitions.
+    """
+    for seed in range(seeds):
+        for budget in budgets:
+            for dataset, names in methods.items():
+                for method in names:
+                    yield Run(dataset, method, budget, seed)
+
+
+def _methods(names: Mapping[str, str], args: argparse.Namespace, out: Path) -> dict[str, list[str]]:
+    return {
+        name: methods_for(args.methods, read_json(out / "nnUNet_raw" / name / "dataset.json"))
+        for name in names.values()
+    }
+
+
+def _settings(args: argparse.Namespace) -> Json:
+    return {
+        "checkpoint_sha256": sha256_of(args.checkpoint) if args.checkpoint else None,
+        "tuning": args.tuning,
+        "preset": args.preset,
+        "memory": args.memory,
+        "val_iterations": args.val_iterations,
+        "device": args.device,
+        "clock": args.clock,
+        **study_arguments.spacing_settings(args),
+    }
+
+
+def _prepare(
+    name: str, spacing: Sequence[float] | None, args: argparse.Namespace, out: Path
+) -> None:
+    """Plans and preprocesses a set once, writes the plans of all runs, and measures speeds."""
+    folder = out / "nnUNet_preprocessed" / name
+    asked = {
+        "REFSAM3D_PRESET": args.preset,
+        "REFSAM3D_TUNING": args.tuning,
+        "REFSAM3D_CHECKPOINT": str(args.checkpoint.resolve()) if args.checkpoint else None,
+    }
+    variables = {key: value for key, value in asked.items() if value}
+    base = studies.plan_and_preprocess(
+        name, out, BASE_PLANS, spacing=spacing, memory=args.memory, variables=variables
+    )
+    write_json(folder / "splits_final.json", studies.first_fold(folder, base))
+    configuration = base["configurations"][CONFIGURATION]
+    with studies.as_environment(out):
+        unet, patch = unet_architecture(name, configuration["spacing"], configuration["patch_size"])
+    ours, theirs = plans_of_both(base, unet, patch)
+    runs = [f"{budget.name}_seed{seed}" for budget in args.budget for seed in range(args.seeds)]
+    for run in [PROBE, *runs]:
+        for method, plan in ((OURS, ours), ("nnunet", theirs)):
+            named = plans_name(method, run)
+            write_json(folder / f"{named}.json", {**plan, "plans_name": named})
+    _probe(name, args, out)
+
+
+def _probe(name: str, args: argparse.Namespace, out: Path) -> Json:
+    """Seconds of a step of every method, measured once for each set."""
+    path = out / PROBE / f"{name}.json"
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        script = Path(__file__).resolve().with_name("accuracy_probe.py")
+        methods = [
+            f"{method}:{trainer}:{plans_name(method, PROBE)}"
+            for method, trainer in TRAINERS.items()
+            if method != SIDES
+        ]
+        options = ["-o", path, "--rounds", args.probe_steps, "--device", args.device]
+        schedule = studies.schedule(epochs=1, iterations=1, val_iterations=1, seed=0)
+        results = {"nnUNet_results": str(out / PROBE / "results")}
+        command = [script, name, *methods, *options]
+        studies.run(out, f"{name}_{PROBE}", command, schedule | results)
+    return read_json(path)
+
+
+def _steps(run: Run, args: argparse.Namespace, out: Path) -> tuple[int, int]:
+    """Epochs of a run and steps of an epoch."""
+    speed = speeds(_probe(run.dataset, args, out), args.clock)
+    return schedule_of(run.budget.steps(speed)[run.method])
+
+
+def _fold(run: Run, out: Path) -> Fold:
+    splits = read_json(out / "nnUNet_preprocessed" / run.dataset / "splits_final.json")
+    method = Method(TRAINERS[run.method], run.plans)
+    return studies.fold_of(out, run.dataset, method, 0, splits[0]["val"])
+
+
+def _train(run: Run, args: argparse.Namespace, out: Path) -> bool:
+    """Does what is left of a run; False if it failed."""
+    epochs, iterations = _steps(run, args, out)
+    variables = studies.schedule(
+        epochs=epochs, iterations=iterations, val_iterations=args.val_iterations, seed=run.seed
+    )
+    return studies.train(
+        _fold(run, out),
+        out,
+        title=run.title,
+        dataset=run.dataset,
+        device=args.device,
+        variables=variables,
+    )
+
+
+def _write(args: argparse.Namespace, out: Path, settings: Json, names: Mapping[str, str]) -> None:
+    """Writes what is known so far."""
+    sets, runs, machine = {}, [], told_machine(args.device)
+    for label, name in names.items():
+        folder = out / "nnUNet_preprocessed" / name
+        plan = read_json(folder / f"{plans_name(OURS, PROBE)}.json")
+        split = read_json(folder / "splits_final.json")[0]
+        told = told_set(plan["configurations"][CONFIGURATION], split["val"])
+        probe = _probe(name, args, out)
+        told |= {"training": len(split["train"]), "probe": speeds(probe, args.clock)}
+        machine["threads"] = probe["threads"]  # nnU-Net's command chooses them
+        sets[label] = told
+        methods = {name: _methods(names, args, out)[name]}
+        for run in in_order(methods, args.budget, args.seeds):
+            fold = _fold(run, out)
+            if stage_of(fold) is Stage.DONE:
+                of_run = {"set": label, "method": run.method, "budget": run.budget.name}
+                runs.append(of_run | {"seed": run.seed} | measured(fold))
+    result = summarise(
+        {
+            "command": _command(args),
+            "machine": machine,
+            "settings": settings,
+            "methods": args.methods,
+            "budgets": {budget.name: budget.text for budget in args.budget},
+            "sets": sets,
+            "runs": runs,
+        }
+    )
+    write_json(out / "accuracy.json", result)
+    for page in (out / "accuracy.md", args.write):
+        if page:
+            write_markdown(result, page)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command to show, without the folders of this machine."""
+    words = ["python benchmarks/accuracy.py", *study_arguments.data_words(args), "-o OUT"]
+    words += ["--methods", *args.methods]
+    words += [f"--budget {budget.text}" for budget in args.budget]
+    words += [f"--checkpoint {args.checkpoint.name}"] if args.checkpoint else []
+    names = (
+        "seeds",
+        "preset",
+        "tuning",
+        "memory",
+        "val_iterations",
+        "probe_steps",
+        "device",
+        "clock",
+    )
+    return " ".join(words + study_arguments.option_words(args, names))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    study_arguments.add_data_arguments(parser)
+    add = parser.add_argument
+    usual = [name for name in TRAINERS if name != SIDES]
+    add("--methods", nargs="+", default=usual, choices=TRAINERS)
+    add("--budget", type=parse_budget, action="append", required=True, help="may be repeated")
+    add("--seeds", type=int, default=3, help="repetitions of every run")
+    add("--preset", help="size of the image encoder; the planner's choice if not given")
+    add("--checkpoint", type=Path, help="pretrained weights of RefSAM3D")
+    add("--tuning", choices=TUNING_MODES)
+    add("--probe-steps", type=int, default=10, help="steps by which speeds are measured")
+    add("--clock", choices=CLOCKS, default="wall", help="process: for a CPU that others use too")
+    parser.set_defaults(val_iterations=5)
+    args = study_arguments.parsed(parser)
+    if args.clock != "wall" and args.device != "cpu":
+        parser.error("--clock process sees no other device than the CPU")
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""What benchmarks/accuracy.py measured: Dice, learning curves, differences from the baselines."""
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from accuracy_plans import CLOCKS, OURS, SIDES, SIDES_LIKE
+from study_report import check_same_patches, dice_of, grids_of, mean_dice, paired
+
+from refsam3d_nnunet.comparison.paired import ALL
+from refsam3d_nnunet.crossval.dataset import read_json
+from refsam3d_nnunet.crossval.folds import Fold
+from refsam3d_nnunet.evaluation.table import without_nan
+
+# Loss of mean Dice that would still count as equal.
+MARGIN = 0.005
+
+Json = dict[str, Any]
+
+
+def measured(fold: Fold) -> Json:
+    """What a finished run left.
+
+    Returns:
+        Dice of each case and class, steps, seconds of training by the clock and of the processor,
+        parameters, patch, batch, and the learning curve: steps, seconds and pseudo Dice at the
+        end of each epoch.
+    """
+    record = read_json(fold.folder / "benchmark_run.json")
+    epochs = record.pop("epochs")
+    sums = {
+        key: list(itertools.accumulate(one[key] for one in epochs))
+        for key in ("steps", *CLOCKS.values())
+    }
+    return {
+        "dice": dice_of(fold),
+        **record,
+        **{key: round(values[-1], 1) for key, values in sums.items()},
+        "curve": {
+            "steps": sums["steps"],
+            **{key: [round(value, 2) for value in sums[key]] for key in CLOCKS.values()},
+            "dice": [one["dice"] for one in epochs],
+        },
+    }
+
+
+def speeds(probe: Json, clock: str) -> dict[str, float]:
+    """Median seconds of a step of each method; mirroring along fewer axes costs no more.
+
+    Args:
+        probe: What benchmarks/accuracy_probe.py wrote.
+        clock: Key of ``CLOCKS``.
+    """
+    methods = probe["methods"].items()
+    found = {name: statistics.median(told[CLOCKS[clock]]) for name, told in methods}
+    return {**found, SIDES: found[SIDES_LIKE]}
+
+
+def summarise(result: Json) -> Json:
+    """Adds means and paired differences to a result.
+
+    Args:
+        result: With "sets", "budgets" and "runs".
+
+    Returns:
+        The same with "means", one entry per set, budget and method; and "pairs", the differences
+        of RefSAM3D from every baseline, one per set, budget, baseline and class. Each is the mean
+        over seeds first, then cases; differences are over the seeds that all methods have. The
+        baseline with the higher mean Dice is marked "better".
+
+    Raises:
+        ValueError: If runs of a set were not trained on the same patch and batch.
+    """
+    means, pairs = [], []
+    for label in result["sets"]:
+        here = [run for run in result["runs"] if run["set"] == label]
+        check_same_patches(label, here)
+        for budget in result["budgets"]:
+            runs = [run for run in here if run["budget"] == budget]
+            where = {"set": label, "budget": budget}
+            grids = grids_of(runs, "method")
+            rows = [
+                _mean(grid, [run for run in runs if run["method"] == method])
+                for method, grid in grids.items()
+            ]
+            means += [where | row for row in rows]
+            pairs += [where | pair for pair in _pairs(runs)]
+    return without_nan({**result, "means": means, "pairs": pairs})
+
+
+def _mean(grid: pd.DataFrame, runs: Sequence[Json]) -> Json:
+    method = runs[0]["method"]
+    by_seed = [mean_dice(grids_of([run], "method")[method])[ALL] for run in runs]
+    return {
+        "method": method,
+        "dice": mean_dice(grid),
+        "by_seed": by_seed,
+        "seeds": [run["seed"] for run in runs],
+        "steps": runs[0]["steps"],
+        "seconds": statistics.mean(run["seconds"] for run in runs),
+        "processor_seconds": statistics.mean(run["processor_seconds"] for run in runs),
+        "parameters": runs[0]["parameters"],
+        "parameters_tuned": runs[0]["parameters_tuned"],
+    }
+
+
+def _pairs(runs: Sequence[Json]) -> list[Json]:
+    """Differences from every baseline, over the seeds that all methods of the budget have."""
+    seeds = {
+        method: {run["seed"] for run in runs if run["method"] == method}
+        for method in dict.fromkeys(run["method"] for run in runs)
+    }
+    shared = set.intersection(*seeds.values()) if seeds else set()
+    grids = grids_of([run for run in runs if run["seed"] in shared], "method")
+    baselines = {name: mean_dice(grid)[ALL] for name, grid in grids.items() if name != OURS}
+    if OURS not in grids or not baselines:
+        return []
+    better = max(baselines, key=lambda name: baselines[name])
+    more = {name: {"better": name == better, "seeds": sorted(shared)} for name in baselines}
+    return [pair | more[name] for name in baselines for pair in paired(grids, OURS, name, MARGIN)]
