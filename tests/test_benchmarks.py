@@ -144,6 +144,17 @@ def test_an_untrained_model_is_one_that_nnunets_predictor_reads(benchmark, tmp_p
             assert predictor.network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
 
 
+def test_a_slim_checkpoint_and_its_backbone_are_a_whole_one(benchmark, tmp_path):
+    sizes = benchmark("checkpoint_sizes").measured("vit_t", [16, 16, 16], tmp_path)
+    parts = sizes["slim final or best"] + sizes["backbone file"]
+    whole = sizes["whole, without the optimiser's moments"]
+    assert parts == pytest.approx(whole, rel=0.01)
+    moments = sizes["whole"] - whole
+    assert sizes["slim latest, while training"] - sizes["slim final or best"] == pytest.approx(
+        moments, rel=0.01
+    )
+
+
 def test_a_prediction_is_a_process_of_its_own(benchmark, tmp_path):
     inference = benchmark("inference")
     model = tmp_path / "Dataset001_A" / "Trainer__Plans__3d_fullres"

@@ -203,7 +203,10 @@ def test_pretrained_weights_of_other_labels(make, tmp_path):
     [
         (lambda path: path.write_bytes(b""), "sam_vit_t.pth"),
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "sam_vit_t.pth"),
-        (lambda path: torch.save({"head.weight": torch.zeros(2)}, path), "no plain ViT image encoder"),
+        (
+            lambda path: torch.save({"head.weight": torch.zeros(2)}, path),
+            "no plain ViT image encoder",
+        ),
     ],
     ids=["empty", "truncated", "another architecture"],
 )

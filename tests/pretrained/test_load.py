@@ -71,9 +71,7 @@ def test_a_plain_vit_settles_preset_and_family(vit_t_file):
 
 
 def test_another_preset_than_the_files(vit_t_file):
-    with pytest.raises(
-        ValueError, match=r"mae_vit_t.safetensors: .*vit_t .*but vit_b is asked"
-    ):
+    with pytest.raises(ValueError, match=r"mae_vit_t.safetensors: .*vit_t .*but vit_b is asked"):
         settled(Settings(checkpoint=str(vit_t_file), preset="vit_b"))
 
 
