@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -22,7 +21,8 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from refsam3d_nnunet.environment import read_settings, weights_folder
-from refsam3d_nnunet.files import replacing, sha256_of
+from refsam3d_nnunet.files import replacing
+from refsam3d_nnunet.weights.hashes import hash_once
 
 _DIGITS = 16  # of the hash, in the name of a file
 
@@ -59,7 +59,7 @@ def write_backbone(content: bytes, folder: Path) -> Path:
     """
     sha256 = hashlib.sha256(content).hexdigest()
     path = folder / file_name(sha256)
-    if not (path.is_file() and _hash_of(path) == sha256):
+    if not (path.is_file() and hash_once(path) == sha256):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             temporary.write_bytes(content)
@@ -83,7 +83,7 @@ def read_backbone(path: Path, sha256: str) -> dict[str, Tensor]:
         ValueError: If the file is not the one with that hash.
         OSError: If it cannot be read.
     """
-    found = _hash_of(path)
+    found = hash_once(path)
     if found != sha256:
         raise ValueError(
             f"{path} ({path.stat().st_size:,} bytes) has the SHA-256 {found}, and the checkpoint "
@@ -92,16 +92,6 @@ def read_backbone(path: Path, sha256: str) -> dict[str, Tensor]:
             f"training, or name it in REFSAM3D_BACKBONE."
         )
     return load_file(path, device="cpu")
-
-
-def _hash_of(path: Path) -> str:
-    status = path.stat()
-    return _hash_of_version(path.resolve(), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _hash_of_version(path: Path, _size: int, _modified: int) -> str:
-    return sha256_of(path)
 
 
 @contextmanager

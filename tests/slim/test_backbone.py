@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from refsam3d_nnunet.files import sha256_of
-from refsam3d_nnunet.slim import backbone
 from refsam3d_nnunet.slim.backbone import (
     BackboneFinder,
     backbone_content,
@@ -17,6 +16,7 @@ from refsam3d_nnunet.slim.backbone import (
     read_backbone,
     write_backbone,
 )
+from refsam3d_nnunet.weights import hashes
 
 DATASET = "Dataset001_One"
 
@@ -170,7 +170,7 @@ def test_hashed_once_and_again_after_a_change(tmp_path, monkeypatch):
         hashed.append(path)
         return sha256_of(path)
 
-    monkeypatch.setattr(backbone, "sha256_of", counting)
+    monkeypatch.setattr(hashes, "sha256_of", counting)
     content, sha256 = backbone_content(tensors())
     path = write_backbone(content, tmp_path)
     for _ in range(3):
