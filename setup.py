@@ -31,7 +31,7 @@ PACKAGE_DIR = {
     "refsam3d_nnunet.trainers": "trainers",
 }
 INSTALL_REQUIRES = [
-    "torch>=2.5",
+    "torch>=2.6",
     "nnunetv2>=2.8,<3",
     "batchgenerators",
     "batchgeneratorsv2",

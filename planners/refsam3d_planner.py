@@ -160,5 +160,5 @@ class RefSAM3DPlanner(ExperimentPlanner):
             f"RefSAM3D: prompts {[one.canonical for one in self.classes]}, {len(phrases)} phrases "
             f"in all; text encoder {text.encoder_id}, embeddings in "
             f"{bank}; tuning mode {self.block['tuning']}; pretrained weights "
-            f"{self.block['checkpoint'] or 'NONE, set REFSAM3D_CHECKPOINT to adapt SAM'}"
+            f"{self.block['checkpoint'] or 'NONE, name some in REFSAM3D_CHECKPOINT'}"
         )

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 
 # What they hold besides tensors and plain values: numbers that numpy made, in the logs.
+_SCALAR = np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar
 _SAFE = [
     np.dtype,
-    np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar,
+    # Under the names that NumPy 1 and 2 give it: a model may be read on another machine.
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     *(type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int32, np.int64)),
 ]
 _DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError)

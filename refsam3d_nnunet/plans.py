@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from refsam3d_nnunet.config import NetworkConfig
+from refsam3d_nnunet.config import PRESETS, NetworkConfig
 from refsam3d_nnunet.design import default_preset, design_network
 from refsam3d_nnunet.environment import Settings
 from refsam3d_nnunet.fit import smaller_batch
@@ -36,6 +36,8 @@ FORMAT = 1
 # Beside the plans of a data set: the embeddings of its prompts, shared by all folds.
 TEXT_BANK = "refsam3d_text_embeddings.npz"
 NETWORK_CLASS = "refsam3d_nnunet.network.refsam3d.RefSAM3D"
+# Channels of the mask decoder of SAM, MedSAM and LiteMedSAM.
+SAM_DECODER_DIM = 256
 # Memory target of nnU-Net's default plans, in GB.
 FOREIGN_PLAN_GB = 8
 # Epochs and iterations are nnU-Net's; the rest is for AdamW.
@@ -57,18 +59,26 @@ def new_block(settings: Settings) -> Json:
     """Our block of a new plan, as far as the planner knows it.
 
     Raises:
-        ValueError: If weights are to be tuned but none are named.
+        ValueError: If weights are to be tuned but none are named, or the decoder's do not fit.
     """
     tuning = settings.tuning or ("adapter" if settings.checkpoint else "scratch")
     if settings.checkpoint is None and tuning != "scratch":
         raise ValueError(
             f"Tuning mode {tuning!r} starts from pretrained weights, but none are named: set "
-            f"REFSAM3D_CHECKPOINT to SAM's or MedSAM's .pth file, or REFSAM3D_TUNING to scratch."
+            f"REFSAM3D_CHECKPOINT (see `refsam3d weights list`), or REFSAM3D_TUNING to scratch."
         )
     if settings.checkpoint is not None and tuning == "scratch":
         raise ValueError(
             "Tuning mode 'scratch' uses no pretrained weights, but REFSAM3D_CHECKPOINT names "
             f"{settings.checkpoint}: unset it, or set REFSAM3D_TUNING to adapter or full."
+        )
+    fitting = [name for name, preset in PRESETS.items() if preset.decoder_dim == SAM_DECODER_DIM]
+    if settings.decoder_checkpoint is not None and settings.preset not in fitting:
+        raise ValueError(
+            f"REFSAM3D_DECODER_CHECKPOINT names {settings.decoder_checkpoint}, but SAM's decoder "
+            f"fits the presets {', '.join(fitting)} alone, and "
+            f"{settings.preset or 'the default, vit_t or vit_s,'} is asked for: set "
+            f"REFSAM3D_PRESET to one of them, or unset it."
         )
     return {
         "format": FORMAT,
@@ -230,6 +240,8 @@ def check_same_model(plans: Json, trained: Json, configuration: str, folder: Pat
         for key in _SHARED_BY_FOLDS
         if here.get(key) != there.get(key)
     ]
+    if _family(here) != _family(there):
+        differing.append(f"family of the weights: {_family(there)} there, {_family(here)} here")
     numbers = _resolved(plans, configuration)["architecture"]["arch_kwargs"]
     others = _resolved(trained, configuration)["architecture"]["arch_kwargs"]
     differing += [
@@ -273,12 +285,25 @@ def _check_format(block: Mapping[str, Any]) -> None:
         )
 
 
+def _family(block: Mapping[str, Any]) -> str | None:
+    """Family of the pretrained weights; plans of before there were others have SAM's."""
+    return block.get("family") or ("sam" if block.get("checkpoint") else None)
+
+
 def _refuse_contradictions(block: Json, config: NetworkConfig, settings: Settings) -> None:
     """The plan decides on encoder and weights; the environment may not say otherwise later."""
+    for key in ("checkpoint", "decoder_checkpoint"):
+        file = getattr(settings, key)
+        if file is not None and block.get(key) is None:
+            raise ValueError(
+                f"REFSAM3D_{key.upper()} names {file}, but the plan was made without such weights: "
+                f"unset it, or plan again with it set ('nnUNetv2_plan_experiment -pl "
+                f"RefSAM3DPlanner')."
+            )
     for variable, asked, planned in (
-        ("REFSAM3D_PRESET", settings.preset, config.preset),
+        ("REFSAM3D_PRESET, or the size of REFSAM3D_CHECKPOINT,", settings.preset, config.preset),
         ("REFSAM3D_TUNING", settings.tuning, block["tuning"]),
-        ("REFSAM3D_CHECKPOINT", settings.family, block.get("family") or "sam"),
+        ("The family of REFSAM3D_CHECKPOINT", settings.family, _family(block)),
     ):
         if asked is not None and asked != planned:
             raise ValueError(

@@ -83,7 +83,7 @@ def told(record: Mapping[str, Any]) -> list[str]:
     if shown["weights"] == RANDOM:
         messages.append(
             "RefSAM3D: NO PRETRAINED WEIGHTS. The image encoder starts from random numbers; "
-            "name a SAM or MedSAM checkpoint in REFSAM3D_CHECKPOINT to adapt one."
+            "name others in REFSAM3D_CHECKPOINT when planning (`refsam3d weights list`)."
         )
     if "slim_checkpoints" in shown:
         slim = shown["slim_checkpoints"]

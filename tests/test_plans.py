@@ -74,7 +74,7 @@ def test_a_2d_batch_for_a_unet_is_cut_to_the_memory():
         "spacing": [1.0, 1.0],
         "batch_size": 12,
     }
-    assert completed(plans)["configurations"]["3d_fullres"]["batch_size"] == 6
+    assert completed(plans)["configurations"]["3d_fullres"]["batch_size"] == 9
 
 
 def test_our_own_plan_is_taken_as_it_is():
@@ -115,6 +115,21 @@ def test_tuning_needs_weights_and_scratch_has_none(tmp_path):
         new_block(Settings(tuning="scratch", checkpoint=str(weights)))
 
 
+def test_the_decoder_of_sam_fits_the_larger_presets_alone():
+    named = {"decoder_checkpoint": "/lite_medsam.pth"}
+    assert new_block(Settings(preset="vit_b", **named))["tuning"] == "scratch"
+    for preset in (None, "vit_s"):
+        with pytest.raises(ValueError, match="fits the presets vit_b, vit_l, vit_h alone.*PRESET"):
+            new_block(Settings(preset=preset, **named))
+
+
+@pytest.mark.parametrize("key", ["checkpoint", "decoder_checkpoint"])
+def test_a_plan_without_weights_gets_none_later(key):
+    asked = Settings(**{key: "/some.pth"})
+    with pytest.raises(ValueError, match=f"REFSAM3D_{key.upper()} names /some.pth, but the plan"):
+        completed(our_plans(), settings=asked)
+
+
 def test_plan_of_another_planner_version_is_refused():
     plans = our_plans()
     plans["refsam3d"]["format"] = 99
@@ -123,7 +138,9 @@ def test_plan_of_another_planner_version_is_refused():
 
 
 def test_environment_may_not_contradict_a_plan():
-    with pytest.raises(ValueError, match="REFSAM3D_PRESET asks for 'vit_b'.*made for 'vit_s'"):
+    with pytest.raises(
+        ValueError, match="REFSAM3D_PRESET, or .* asks for 'vit_b'.*made for 'vit_s'"
+    ):
         completed(our_plans(), Settings(preset="vit_b"))
 
 

@@ -143,21 +143,24 @@ class RefSAM3DTrainer(nnUNetTrainer):
         network.text.store(*(torch.from_numpy(array) for array in self._text.arrays()))
         files = self.refsam3d["checkpoint"], self.refsam3d["decoder_checkpoint"]
         if any(files) and not self._restoring:
-            self._weights, summary = load_pretrained(network, *files)
+            family = self.refsam3d.get("family") or "sam"
+            self._weights, summary = load_pretrained(network, *files, family)
             self.print_to_log_file(summary)
             self._slim_down()
         network.register_load_state_dict_post_hook(self._weights_taken_over)
 
     def _slim_down(self) -> None:
         """Leaves the frozen image encoder out of checkpoints from now on, if that is wanted."""
-        if not self._slim or self.disable_checkpointing:
+        entry = self._slim_before
+        if self._slim and not self.disable_checkpointing:
+            entry = slim_down(
+                self._bare_network(),
+                Path(self.output_folder_base),
+                of_folder=self._slim_before,
+                writes=self.local_rank == 0,
+            )
+        if not self._slim or entry is None:
             return
-        entry = slim_down(
-            self._bare_network(),
-            Path(self.output_folder_base),
-            of_folder=self._slim_before,
-            writes=self.local_rank == 0,
-        )
         self.refsam3d["slim"] = self.my_init_kwargs["plans"]["refsam3d"]["slim"] = entry
 
     def save_checkpoint(self, filename: str) -> None:

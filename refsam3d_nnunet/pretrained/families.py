@@ -63,9 +63,11 @@ def decoder_in_sam_form(state: Mapping[str, Tensor]) -> SamForm:
 
 
 def _without_wrapping(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undoes what training in parallel, or saving SAM's image encoder alone, does to names."""
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    """Undoes what training, or saving SAM's image encoder alone, does to all names."""
+    prefixes = [n.removesuffix(_SAM_BLOCK) for n in state if n.endswith(f".{_SAM_BLOCK}")]
+    for prefix in (*prefixes, "module."):
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     if _SAM_BLOCK.removeprefix("image_encoder.") in state:
         state = {f"image_encoder.{name}": tensor for name, tensor in state.items()}
     return dict(state)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from refsam3d_nnunet.design import design_network
 from refsam3d_nnunet.environment import Settings
 from refsam3d_nnunet.files import sha256_of
+from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.pretrained.checkpoint import read_checkpoint
 from refsam3d_nnunet.pretrained.families import decoder_in_sam_form, in_sam_form
 from refsam3d_nnunet.pretrained.report import LoadReport
 from refsam3d_nnunet.pretrained.sam import load_decoder, load_encoder
 from refsam3d_nnunet.pretrained.sam_encoder import preset_of
+from refsam3d_nnunet.pretrained.sam_form import SamForm
 from refsam3d_nnunet.weights.store import locate
 
 RANDOM = "random numbers"
+ENCODER, DECODER = "REFSAM3D_CHECKPOINT", "REFSAM3D_DECODER_CHECKPOINT"
+
+_T = TypeVar("_T")
 
 
 def settled(settings: Settings) -> Settings:
@@ -32,27 +40,22 @@ def settled(settings: Settings) -> Settings:
 
     Raises:
         FileNotFoundError: If there is no such file, or weights of that name are not here yet.
-        ValueError: If the file cannot be read, holds no image encoder of a known family, or one
-            of another size than the preset asked for.
+        ValueError: If the file cannot be read, holds no image encoder of a known family, lacks a
+            part of it, or holds one of another size than the preset asked for.
     """
     if settings.decoder_checkpoint is not None:
-        path = locate(settings.decoder_checkpoint)
-        decoder_in_sam_form(read_checkpoint(path))
+        path = _naming(DECODER, lambda: locate(settings.decoder_checkpoint))
+        _naming(f"{DECODER} names {path}", lambda: decoder_in_sam_form(read_checkpoint(path)))
         settings = replace(settings, decoder_checkpoint=str(path.resolve()))
     if settings.checkpoint is None:
         return settings
-    path = locate(settings.checkpoint)
-    try:
-        form = in_sam_form(read_checkpoint(path))
-        preset = preset_of(form.state, settings.preset)
-    except ValueError as error:
-        raise ValueError(f"REFSAM3D_CHECKPOINT names {path}: {error}") from error
-    family = "sam" if form.has_relative_positions else "vit"
-    return replace(settings, checkpoint=str(path.resolve()), preset=preset, family=family)
+    path = _naming(ENCODER, lambda: locate(settings.checkpoint))
+    form, preset = _naming(f"{ENCODER} names {path}", lambda: _encoder_of(path, settings.preset))
+    return replace(settings, checkpoint=str(path.resolve()), preset=preset, family=_family_of(form))
 
 
 def load_pretrained(
-    network: nn.Module, encoder: str | None, decoder: str | None
+    network: nn.Module, encoder: str | None, decoder: str | None, family: str | None
 ) -> tuple[dict[str, Any], str]:
     """Copies pretrained weights into a network.
 
@@ -60,6 +63,7 @@ def load_pretrained(
         network: A RefSAM3D network. Its parameters are written in place.
         encoder: File with an image encoder, and maybe SAM's mask decoder; None for none.
         decoder: File whose mask decoder is taken instead; None for none.
+        family: The family that was planned, sam or vit: it decides on what is tuned.
 
     Returns:
         What became of every tensor, with the files and their hashes, for the record; and a
@@ -67,20 +71,62 @@ def load_pretrained(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a file cannot be read or does not fit. The network is then as it was.
+        ValueError: If a file cannot be read, does not fit, or is of another family than planned.
+            The network is then as it was.
     """
     target = dict(network.state_dict())
+    parts = None if decoder is None else decoder_in_sam_form(_read(decoder, DECODER))
+    if parts is not None:
+        load_decoder(parts, {name: tensor.to("meta") for name, tensor in target.items()})
     record: dict[str, Any] = {"from": RANDOM}
     told = []
     if encoder is not None:
-        report = load_encoder(in_sam_form(read_checkpoint(encoder)), target)
+        form = in_sam_form(_read(encoder, ENCODER))
+        if _family_of(form) != family:
+            raise ValueError(
+                f"{encoder} holds weights of the family {_family_of(form)!r}, and the plan was "
+                f"made for {family!r}: what is frozen differs. Plan again with {ENCODER} set."
+            )
+        report = load_encoder(form, target, decoder=parts is None)
         record = _recorded(encoder, report)
         told.append(report.summary())
-    if decoder is not None:
-        report = load_decoder(decoder_in_sam_form(read_checkpoint(decoder)), target)
+    if parts is not None:
+        report = load_decoder(parts, target)
         record["decoder"] = _recorded(decoder, report)
         told.append(report.summary())
     return record, "\n".join(told)
+
+
+def _encoder_of(path: Path, preset: str | None) -> tuple[SamForm, str]:
+    """A file's encoder and its preset, having tried to load it into a network without memory."""
+    form = in_sam_form(read_checkpoint(path))
+    preset = preset_of(form.state, preset)
+    config = design_network((64, 64, 64), (1.0, 1.0, 1.0), preset)
+    with torch.device("meta"):
+        network = RefSAM3D(1, 2, text_dim=8, text_words=1, **config.to_json())
+    load_encoder(form, dict(network.state_dict()))
+    return form, preset
+
+
+def _family_of(form: SamForm) -> str:
+    return "sam" if form.has_relative_positions else "vit"
+
+
+def _read(path: str, variable: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"The plan's weights {path} are not there: set {variable} to where the file lies on "
+            f"this machine"
+        )
+    return read_checkpoint(path)
+
+
+def _naming(what: str, call: Callable[[], _T]) -> _T:
+    """Calls, and puts in front of an error which variable, or which file, it is about."""
+    try:
+        return call()
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"{what}: {error}") from error
 
 
 def _recorded(path: str, report: LoadReport) -> dict[str, Any]:

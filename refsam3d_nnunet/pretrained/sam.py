@@ -20,6 +20,7 @@ from refsam3d_nnunet.pretrained.sam_form import PATCH_KERNEL, POSITIONS, SamForm
 from refsam3d_nnunet.pretrained.sam_keys import TRANSFORMER, comes_from_sam, our_name, why_not_used
 
 NEW = "SAM has nothing like it"
+OTHER_DECODER = "the mask decoder is taken from another file"
 NO_RELATIVE_POSITIONS = "the file's encoder has no relative positions: zero, and tuned"
 
 _MASK_TOKEN = "mask_decoder.mask_token"
@@ -31,7 +32,9 @@ Reasons = dict[str, str]
 Tensors = Mapping[str, Tensor]
 
 
-def load_encoder(form: SamForm, target: Mapping[str, Tensor]) -> LoadReport:
+def load_encoder(
+    form: SamForm, target: Mapping[str, Tensor], *, decoder: bool = True
+) -> LoadReport:
     """Copies a checkpoint in SAM's form into a network, all that fits, or nothing at all.
 
     The image encoder must be the file's, tensor by tensor; what depends on image channels, token
@@ -42,6 +45,7 @@ def load_encoder(form: SamForm, target: Mapping[str, Tensor]) -> LoadReport:
     Args:
         form: The checkpoint.
         target: State dict of the network. Its tensors are written in place.
+        decoder: Whether to take the parts of a mask decoder too.
 
     Raises:
         ValueError: If the file's image encoder is of another architecture or size, or the file
@@ -51,8 +55,8 @@ def load_encoder(form: SamForm, target: Mapping[str, Tensor]) -> LoadReport:
     sources = _sources(form)
     made, reasons = _encoder_tensors(form, sources, target)
     for part, why_not in (make(sources, target) for make in _DECODER_PARTS):
-        made |= part
-        reasons |= why_not
+        made |= part if decoder else {}
+        reasons |= why_not if decoder else dict.fromkeys((*part, *why_not), OTHER_DECODER)
     what = f"{encoder}, {form.family}"
     return _copied(form, made, reasons, target, what=what, else_fresh=NEW)
 
@@ -81,8 +85,8 @@ def load_decoder(form: SamForm, target: Mapping[str, Tensor]) -> LoadReport:
         raise ValueError(
             f"The file's mask decoder does not fit the network: "
             f"{next(iter(reasons.values()))}. Nothing was copied. SAM's decoders have 256 "
-            f"channels, as the presets vit_b, vit_l and vit_h have; unset "
-            f"REFSAM3D_DECODER_CHECKPOINT for the others."
+            f"channels, as the presets vit_b, vit_l and vit_h have: plan again with one of these "
+            f"in REFSAM3D_PRESET, or without REFSAM3D_DECODER_CHECKPOINT."
         )
     what = "SAM's mask decoder"
     return _copied(form, made, reasons, target, what=what, else_fresh=f"no part of {what}")

@@ -43,7 +43,8 @@ def same_encoder(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> s
             f"The file holds {_described(*found)}{_global_blocks(state)}, but the network is "
             f"planned with {_described(*here)}. {_wanted()}"
         )
-    return _described(*found)
+    heads = "" if found[2] else f", taken to have the plan's {here[2]} heads"
+    return _described(*found) + heads
 
 
 def _blocks(state: Iterable[str]) -> list[int]:

@@ -31,8 +31,8 @@ def plain_vit(state: Mapping[str, Tensor]) -> SamForm | None:
         The encoder in SAM's form; None if the file holds no plain ViT of a known spelling.
 
     Raises:
-        ValueError: If the ViT has tensors that SAM's encoder has no place for, half of a layer,
-            or a table of positions that is not square.
+        ValueError: If there are several ViTs, or the one has tensors that SAM's encoder has no
+            place for, half of a layer, or a table of positions that is not square.
     """
     found = _spelling(state)
     if found is None:
@@ -80,12 +80,19 @@ def plain_vit(state: Mapping[str, Tensor]) -> SamForm | None:
 
 def _spelling(state: Mapping[str, Tensor]) -> tuple[VitKeys, str] | None:
     """Which spelling, and what stands in front of the encoder's names."""
-    for keys in PLAIN_VITS:
-        for name in state:
-            prefix = name.removesuffix(keys.patch_kernel)
-            if prefix != name and any(prefix + mark in state for mark in keys.first_block):
-                return keys, prefix
-    return None
+    found = [
+        (keys, prefix)
+        for keys in PLAIN_VITS
+        for name in state
+        if (prefix := name.removesuffix(keys.patch_kernel)) != name
+        and any(prefix + mark in state for mark in keys.first_block)
+    ]
+    if len(found) > 1:
+        raise ValueError(
+            f"The file holds {len(found)} image encoders, {listed([p for _, p in found])}. "
+            f"Nothing was copied. Save the tensors of the one you want alone."
+        )
+    return found[0] if found else None
 
 
 def _why_not_used(name: str, keys: VitKeys) -> str | None:
@@ -139,4 +146,6 @@ def _square_table(table: Tensor, others: int) -> tuple[Tensor, str]:
             f"was copied."
         )
     how = f"without the {extra} in front of the image's" if extra else ""
+    if others and not extra:
+        how = f"taken as {side}x{side}, with none of the {others} other tokens in it"
     return table[:, extra:].unflatten(1, (side, side)), how

@@ -214,9 +214,11 @@ def run_merge(args: argparse.Namespace) -> tuple[str, int]:
     out = args.output or model
     if merge_checkpoint(model, out, folder=model.resolve().parent.parent):
         return f"{out}: self-contained now", 0
-    if out != model:
-        shutil.copyfile(model, out)
-    return f"{model}: nothing to do, it is not slim", 0
+    if out == model:
+        return f"{model}: nothing to do, it is not slim", 0
+    with replacing(out) as temporary:
+        shutil.copyfile(model, temporary)
+    return f"{out}: a copy, as {model} is not slim", 0
 
 
 def run_export(args: argparse.Namespace) -> tuple[str, int]:

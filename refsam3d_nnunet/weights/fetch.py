@@ -38,6 +38,8 @@ def get(name: str, from_file: Path | None = None) -> Path:
     """
     if name not in REGISTRY:
         raise FileNotFoundError(f"There are no weights {name!r} to get. {near_names(name)}")
+    if from_file is not None and not from_file.is_file():
+        raise FileNotFoundError(f"There is no file {from_file}, which --from-file names")
     entry = REGISTRY[name]
     _log.info("%s: %s. Licence: %s", name, entry.serves, entry.licence)
     _log.info("Please cite: %s", entry.citation)
@@ -134,8 +136,6 @@ def _from_network(entry: Entry, source: Address) -> Path:
 
 
 def _from_file(entry: Entry, file: Path) -> Path:
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no file {file}, which --from-file names")
     length = file.stat().st_size
     if entry.size not in (None, length):
         raise ValueError(f"{file} has {length:,} bytes, and {entry.name} has {entry.size:,}")

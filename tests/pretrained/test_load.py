@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 
 from refsam3d_nnunet.config import NetworkConfig
@@ -61,7 +61,7 @@ def test_nothing_named_changes_nothing():
     assert settled(Settings(preset="vit_l")) == Settings(preset="vit_l")
     network = _network()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert load_pretrained(network, None, None) == ({"from": RANDOM}, "")
+    assert load_pretrained(network, None, None, None) == ({"from": RANDOM}, "")
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
 
 
@@ -107,7 +107,7 @@ def test_the_decoder_of_lite_medsam(lite_medsam):
     settings = settled(Settings(decoder_checkpoint=str(lite_medsam)))
     network = _network(decoder_dim=256)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    record, told = load_pretrained(network, None, settings.decoder_checkpoint)
+    record, told = load_pretrained(network, None, settings.decoder_checkpoint, None)
 
     theirs = torch.load(lite_medsam, weights_only=True)
     after = network.state_dict()
@@ -128,19 +128,21 @@ def test_the_decoder_of_lite_medsam(lite_medsam):
 def test_a_decoder_of_another_width_is_refused(lite_medsam):
     network = _network(decoder_dim=32)
     with pytest.raises(ValueError, match=r"decoder does not fit.*\[256, 256\].*\[32, 32\].*vit_b"):
-        load_pretrained(network, None, str(lite_medsam))
+        load_pretrained(network, None, str(lite_medsam), None)
 
 
 def test_encoder_and_decoder_of_two_files(sam_file, tmp_path):
     other = {name: tensor + 1 for name, tensor in sam_state().items()}
     torch.save(other, tmp_path / "other.pth")
     network = _network()
-    record, told = load_pretrained(network, str(sam_file), str(tmp_path / "other.pth"))
+    record, told = load_pretrained(network, str(sam_file), str(tmp_path / "other.pth"), "sam")
     after = network.state_dict()
     name = "image_encoder.blocks.1.mlp.lin1.weight"
     assert torch.equal(after[name], sam_state()[name])
     name = "mask_decoder.transformer.layers.0.norm1.weight"
     assert torch.equal(after[name], other[name])
+    assert not set(record["loaded"]) & set(record["decoder"]["loaded"])
+    assert record["fresh"][name] == "the mask decoder is taken from another file"
     assert record["from"] == str(sam_file)
     assert record["decoder"]["from"] == str(tmp_path / "other.pth")
     assert len(told.splitlines()) > 4
@@ -153,6 +155,36 @@ def test_half_precision(dtype, ending, tmp_path):
     save = torch.save if ending == "pth" else save_file
     save(state, tmp_path / f"half.{ending}")
     network = _network()
-    load_pretrained(network, str(tmp_path / f"half.{ending}"), None)
+    load_pretrained(network, str(tmp_path / f"half.{ending}"), None, "sam")
     name = "image_encoder.blocks.2.attn.qkv.weight"
     assert torch.equal(network.state_dict()[name], state[name].float())
+
+
+def test_a_file_of_another_family_than_planned_is_refused(sam_file):
+    """What is frozen was planned: tables that a plain ViT lacks would stay zero for ever."""
+    with pytest.raises(ValueError, match="family 'sam', and the plan was made for 'vit'"):
+        load_pretrained(_network(), str(sam_file), None, "vit")
+
+
+def test_two_bad_files_leave_the_network_as_it_was(sam_file, tmp_path):
+    odd = sam_state() | {"mask_decoder.strange": torch.zeros(1)}
+    torch.save(odd, tmp_path / "odd.pth")
+    network = _network()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(ValueError, match="mask_decoder.strange"):
+        load_pretrained(network, str(sam_file), str(tmp_path / "odd.pth"), "sam")
+    assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+
+
+def test_weights_that_have_moved(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.pth are not there: set REFSAM3D_CHECKPOINT"):
+        load_pretrained(_network(), str(tmp_path / "gone.pth"), None, "sam")
+
+
+def test_a_missing_tensor_is_found_when_planning(tmp_path, vit_t_file):
+    state = load_file(vit_t_file)
+    del state["blocks.3.norm1.weight"]
+    save_file(state, tmp_path / "half.safetensors")
+    message = "half.safetensors: .*blocks.3.norm1.weight is not in the file"
+    with pytest.raises(ValueError, match=message):
+        settled(Settings(checkpoint=str(tmp_path / "half.safetensors")))

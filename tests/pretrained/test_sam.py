@@ -162,10 +162,11 @@ def test_from_a_file(wrapped, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_names_after_parallel_training():
+@pytest.mark.parametrize("prefix", ["module.", "model.", "module.sam."])
+def test_names_after_training(prefix):
     state, one, two = sam_state(), target_state(), target_state()
     load_sam(state, one)
-    load_sam({f"module.{name}": tensor for name, tensor in state.items()}, two)
+    load_sam({prefix + name: tensor for name, tensor in state.items()}, two)
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 

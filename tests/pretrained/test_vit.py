@@ -261,6 +261,13 @@ def test_near_misses_copy_nothing(name):
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
+def test_two_encoders_in_one_file():
+    state = _timm().state_dict()
+    both = {f"{part}.{name}": t for part in ("student", "teacher") for name, t in state.items()}
+    with pytest.raises(ValueError, match="holds 2 image encoders, student., teacher."):
+        in_sam_form(both)
+
+
 def test_half_of_a_layer():
     state = MODELS["ViT of transformers"][0]().state_dict()
     del state[next(name for name in state if "k_proj.weight" in name or "key.weight" in name)]

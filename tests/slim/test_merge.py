@@ -237,7 +237,8 @@ def test_commands(model, tmp_path):
     path, out = model / "fold_0" / FINAL, tmp_path / "out.pth"
     assert run("merge", path, "-o", out) == (f"{out}: self-contained now", 0)
     assert BACKBONE_HASH in weights_of(path)
-    assert "nothing to do" in run("merge", out, "-o", tmp_path / "copy.pth")[0]
+    assert "a copy, as" in run("merge", out, "-o", tmp_path / "copy.pth")[0]
+    assert "nothing to do" in run("merge", out)[0]
     assert set(weights_of(tmp_path / "copy.pth")) == set(weights_of(out))
     text, _ = run("merge", model, "--checkpoints", FINAL)
     assert text.count("self-contained now") == 2

@@ -234,6 +234,7 @@ def test_the_hub_out_of_reach(hub, monkeypatch):
 
 
 def test_a_folder_of_the_hub_is_no_single_file(hub, tmp_path):
+    (tmp_path / "x").touch()
     with pytest.raises(ValueError, match="several files.*REFSAM3D_TEXT_ENCODER=FOLDER"):
         get("text", tmp_path / "x")
 
