@@ -166,11 +166,12 @@ def markdown(result: dict[str, Any]) -> str:
     axis, exponents = AXES[result["over"]], result["growth"]
     patch = " x ".join(map(str, result["patch"]))
     where = "" if result["over"] == "patch" else f"patch {patch}, "
-    head = [axis.head, axis.unit, "step", "ratio", "saved", "ratio"]
+    counted = axis.head != axis.unit  # else the size is the value
+    head = [axis.head, *[axis.unit] * counted, "step", "ratio", "saved", "ratio"]
     rows = [
         [
             str(row["value"]),
-            str(row["size"]),
+            *[str(row["size"])] * counted,
             f"{row['step']['seconds']:.3f} s",
             times(row["step"]["ratio"]),
             f"{row['saved_mb']:.0f} MB",
