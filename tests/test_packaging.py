@@ -103,7 +103,7 @@ def test_the_wheel_declares_what_it_needs_and_its_command(regular_wheel):
     metadata = _text(regular_wheel, f"{INFO}/METADATA").splitlines()
 
     assert {"Name: refsam3d_nnunet", "License: Apache-2.0", "Requires-Python: >=3.10"} < {*metadata}
-    assert {"Requires-Dist: nnunetv2<3,>=2.8", "Requires-Dist: torch>=2.4"} < {*metadata}
+    assert {"Requires-Dist: nnunetv2<3,>=2.8", "Requires-Dist: torch>=2.6"} < {*metadata}
     scripts = _text(regular_wheel, f"{INFO}/entry_points.txt")
     assert "refsam3d = refsam3d_nnunet.cli:main" in scripts
 

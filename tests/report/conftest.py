@@ -51,10 +51,14 @@ class Toy:
         return self.model(method) / "crossval_results_folds_0_1_2_3_4" / "summary.json"
 
     def comparison(self):
-        return json.loads((self.folder / "comparison" / "comparison.json").read_text())
+        return json.loads(
+            (self.folder / "comparison" / "comparison.json").read_text(encoding="utf-8")
+        )
 
     def report(self, out=None):
-        return write_report(self.folder, out or self.folder / "report.html").read_text()
+        return write_report(self.folder, out or self.folder / "report.html").read_text(
+            encoding="utf-8"
+        )
 
 
 def _write(path, array):
@@ -277,7 +281,7 @@ def toy(built, tmp_path, monkeypatch):
     """A cross-validation of its own, for a test that breaks it."""
     shutil.copytree(built.root, tmp_path, dirs_exist_ok=True)
     for file in tmp_path.rglob("*.json"):
-        file.write_text(file.read_text().replace(str(built.root), str(tmp_path)))
+        file.write_text(file.read_text(encoding="utf-8").replace(str(built.root), str(tmp_path)))
     (tmp_path / "crossval_3d_fullres" / "report.html").unlink(missing_ok=True)
     toy = Toy(tmp_path)
     monkeypatch.setenv("nnUNet_raw", str(toy.raw.parent))

@@ -189,5 +189,5 @@ def test_an_old_report_survives_a_failure(toy, monkeypatch):
     monkeypatch.setattr("pathlib.Path.write_text", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         toy.report()
-    assert out.read_text() == "old"
+    assert out.read_text(encoding="utf-8") == "old"
     assert not list(toy.folder.glob(".*tmp"))

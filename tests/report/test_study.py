@@ -15,7 +15,7 @@ from tests.report.conftest import CASES, EMPTY, METHODS, MISSED
 
 def change(path, edit):
     """Edits a JSON file by a function that is given its content."""
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     edit(content)
     path.write_text(json.dumps(content))
 
@@ -79,7 +79,7 @@ def test_dice_equals_that_of_nnunet(built):
     study = read_study(built.folder)
 
     for agreement, method in zip(check(study), METHODS, strict=True):
-        told = json.loads(built.summary(method).read_text())
+        told = json.loads(built.summary(method).read_text(encoding="utf-8"))
         theirs = [told["mean"]["1"]["Dice"], told["mean"]["2"]["Dice"]]
         theirs.append(told["foreground_mean"]["Dice"])
         assert [row[2] for row in agreement.rows] == theirs
@@ -125,7 +125,7 @@ def test_summary_of_other_cases_or_none(toy):
 def test_regions_are_found_under_nnunets_name(toy):
     """metrics.csv writes 1+2 and summary.json (1, 2)."""
     table = toy.folder / METHODS[0] / "metrics.csv"
-    table.write_text(table.read_text().replace(",1,<script>", ",1+2,<script>"))
+    table.write_text(table.read_text(encoding="utf-8").replace(",1,<script>", ",1+2,<script>"))
 
     def rename(summary):
         for scores in [summary["mean"], *(e["metrics"] for e in summary["metric_per_case"])]:
@@ -153,7 +153,7 @@ def test_differences_are_those_of_the_comparison(built):
 
 def test_comparison_older_than_the_metrics_is_a_warning(toy):
     table = toy.folder / METHODS[0] / "metrics.csv"
-    lines = table.read_text().splitlines()
+    lines = table.read_text(encoding="utf-8").splitlines()
     row = next(i for i, line in enumerate(lines) if ",dice," in line)
     lines[row] = lines[row].rpartition(",")[0] + ",0.001"
     table.write_text("\n".join(lines) + "\n")
