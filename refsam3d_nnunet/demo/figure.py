@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
+
+from refsam3d_nnunet.files import replacing
 
 MAX_CASES = 4
 MAX_LEGEND = 24
@@ -82,9 +83,8 @@ def save_slices(
     if not cases:
         raise ValueError("no held-out case to draw")
     figure = _draw(cases[:MAX_CASES], classes)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, dpi=130, format="png")
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
 
 
 def _draw(cases: Sequence[HeldOut], classes: Mapping[str, int | tuple[int, ...]]) -> Figure:

@@ -9,7 +9,6 @@ look alike and so do aorta and vena cava: only their side of the body tells them
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,8 @@ import numpy as np
 import SimpleITK
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+
+from refsam3d_nnunet.files import replacing
 
 Field = NDArray[np.float64]
 Rng = np.random.Generator
@@ -182,16 +183,14 @@ def write_dataset(folder: Path, n_train: int = 20, n_test: int = 4, seed: int = 
         "numTraining": n_train,
         "file_ending": ".nii.gz",
     }
-    partial = folder / "dataset.json.partial"
-    partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "dataset.json")
+    with replacing(folder / "dataset.json") as temporary:
+        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def _write(image: SimpleITK.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial_{path.name}")  # the writer goes by the ending
-    SimpleITK.WriteImage(image, str(partial), useCompression=True)
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        SimpleITK.WriteImage(image, str(temporary), useCompression=True)
 
 
 def _body_coordinates(shape: tuple[int, ...], spacing: tuple[float, ...], rng: Rng) -> Field:

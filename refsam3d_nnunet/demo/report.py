@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from refsam3d_nnunet.files import replacing
+
 MEAN = "mean of the classes"
 PACKAGES = ("refsam3d_nnunet", "nnunetv2", "torch", "numpy")
 
@@ -175,9 +177,8 @@ def write_report(
         "## Commands",
         "```\n" + "\n".join(commands) + "\n```",
     ]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        temporary.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
 def model_facts(model: Path) -> dict[str, str]:

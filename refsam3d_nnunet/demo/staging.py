@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK
 
 from refsam3d_nnunet.demo.workspace import DATASET_ID, Workspace
+from refsam3d_nnunet.files import replacing
 
 # nnU-Net's cross-validation splits the training cases into five parts.
 MIN_TRAIN = 5
@@ -179,9 +180,8 @@ def stage_data(
             _link(case.label, workspace.data / f"labels{part}" / f"{case.name}{ending}")
     staged = {key: value for key, value in description.items() if key != "dataset"}
     staged["numTraining"] = len(train)
-    partial = workspace.data / "dataset.json.partial"
-    partial.write_text(json.dumps(staged, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, workspace.data / "dataset.json")
+    with replacing(workspace.data / "dataset.json") as temporary:
+        temporary.write_text(json.dumps(staged, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_volume(path: Path) -> None:
@@ -200,6 +200,5 @@ def _link(source: Path, target: Path) -> None:
     try:
         target.symlink_to(source)
     except OSError:  # Windows grants links to few users
-        partial = target.with_name(target.name + ".partial")
-        shutil.copyfile(source, partial)
-        os.replace(partial, target)
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)

@@ -172,6 +172,7 @@ def test_picture_has_four_rows_at_most(tmp_path, held_out):
         (4 * PANEL_INCHES + 0.9) / (3 * PANEL_INCHES + 0.5), 0.01
     )
     assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".tmp.*"))
 
 
 def test_no_case_no_picture(tmp_path):
