@@ -4,9 +4,6 @@ import pytest
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from refsam3d_nnunet.design import design_network
 from refsam3d_nnunet.fit import fit_to_memory, largest_patch, smaller_batch
@@ -43,44 +40,23 @@ def planned(plan) -> tuple[RefSAM3D, Task, torch.Tensor]:
     return network.train(), task, torch.randn(1, channels, *patch)
 
 
-class Storages(TorchDispatchMode):
-    """Remembers every storage that operations return, without keeping it alive."""
+@pytest.fixture(scope="module")
+def saved_bytes(load_benchmark):
+    """Function that counts the bytes alive between forward and backward, loss aside or not."""
+    measuring = load_benchmark("measuring")
 
-    def __init__(self):
-        super().__init__()
-        self.seen = {}
+    def count(network: RefSAM3D, image: torch.Tensor, loss=None) -> int:
+        def forward():
+            output = network(image)
+            return output if loss is None else loss(output)
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                facts = (StorageWeakRef(storage), storage.data_ptr(), storage.nbytes())
-                self.seen[storage._cdata] = facts
-        return result
+        return measuring.saved_bytes(network, forward)
 
-
-def saved_bytes(network: RefSAM3D, image: torch.Tensor, loss=None) -> int:
-    """Bytes alive between forward and backward, the network's own aside.
-
-    Hooks on what autograd saves would miss what functions that rebuild a tensor keep.
-    """
-    own = {t.untyped_storage().data_ptr() for t in [*network.parameters(), *network.buffers()]}
-    with Storages() as storages:
-        output = network(image)
-        if loss is not None:
-            output = loss(output)
-    alive = [
-        size
-        for reference, address, size in storages.seen.values()
-        if not reference.expired() and address not in own
-    ]
-    del output
-    return sum(alive)
+    return count
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan[2]}-{plan[3]}-{plan[0]}")
-def test_activations_are_those_autograd_saves(plan):
+def test_activations_are_those_autograd_saves(plan, saved_bytes):
     network, task, image = planned(plan)
     estimate = saved_activations(network.config, task).bytes(compute_size=4)
     assert estimate == pytest.approx(saved_bytes(network, image), rel=0.15)
@@ -144,7 +120,7 @@ def test_a_batch_planned_for_another_network_is_cut_to_the_memory():
     assert smaller_batch(config, Task(1, 3), 3, memory_gb=8) == 3
 
 
-def test_a_hundred_prompts_take_little_more_memory_than_two():
+def test_a_hundred_prompts_take_little_more_memory_than_two(saved_bytes):
     dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
     loss = PromptMaskLoss(DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss))
 
