@@ -25,7 +25,8 @@ class Seeded:
     (``nnUNet_n_proc_DA=0``); then trainings of the same patch and batch that augment alike see
     the same patches in the same order.
 
-    Each epoch's seconds and pseudo Dice go into benchmark_run.json of the fold's folder.
+    Each epoch's seconds, pseudo Dice and loss on the validation patches go into
+    benchmark_run.json of the fold's folder.
     """
 
     def initialize(self) -> None:
@@ -63,6 +64,7 @@ class Seeded:
             "processor_seconds": self._took[1],
             # NaN if no class is in any of the patches
             "dice": dice if math.isfinite(dice) else None,
+            "loss": float(self.logger.get_value("val_losses", -1)),
         }
         write_json(path, self._told() | {"epochs": [*before, epoch]})
         super().on_epoch_end()

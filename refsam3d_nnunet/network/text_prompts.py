@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refsam3d_nnunet.network.mlp import mlp
+from refsam3d_nnunet.network.sentence_space import SentenceSpace
 
 _STORED = ("words", "mask", "sentences")
 # Text tokens that the image looks at. Beyond, the words of so many prompts cost more than the
@@ -21,8 +22,9 @@ class TextPrompts(nn.Module):
     and sentence vector are buffers, filled once, saved with the checkpoint, and the text encoder
     itself is no part of the network. A class may have several phrases: training uses the ones
     that were drawn last, evaluation the first of each class. Only these are projected, so that a
-    step costs the same whatever the number of phrases. One projector maps words and sentences
-    alike to the decoder's channels.
+    step costs the same whatever the number of phrases. Sentences pass :class:`SentenceSpace`,
+    which sets the classes apart; one projector maps words and sentences alike to the decoder's
+    channels.
 
     nnU-Net skips ``.seg_layers.`` when it takes over pretrained weights: what depends on the
     number of classes lives below that name.
@@ -52,6 +54,7 @@ class TextPrompts(nn.Module):
             strict=True,
         ):
             self.seg_layers.register_buffer(name, tensor)
+        self.seg_layers.space = SentenceSpace(text_dim)
         self.num_phrases = list(num_phrases)
         self.uses_words = len(num_phrases) * num_words <= MOST_WORDS
         first = torch.tensor([sum(num_phrases[:i]) for i in range(len(num_phrases))])
@@ -80,6 +83,7 @@ class TextPrompts(nn.Module):
                     f"built for {tuple(buffer.shape)} (phrases, words, channels)."
                 )
             buffer.copy_(tensor)
+        self.seg_layers.space.fit(sentences, self.num_phrases)
 
     def draw(self, choice: Sequence[int]) -> None:
         """Chooses the phrases of the next training steps.
@@ -125,7 +129,9 @@ class TextPrompts(nn.Module):
         if not self.uses_words:
             words, mask = words[:, :0], mask[:, :0]
         real = torch.cat([mask.flatten(), mask.new_ones(len(sentences))])
-        words, sentences = self._projected(words), self._projected(sentences)
+        # Encoders differ in scale by orders of magnitude, words and sentences of one do too.
+        words = self.projector(F.layer_norm(words, words.shape[-1:]))
+        sentences = self.projector(self.seg_layers.space(sentences))
         return torch.cat([words.flatten(0, 1), sentences]), real, sentences
 
     def _current(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,7 +141,3 @@ class TextPrompts(nn.Module):
             return self.stored(self.canonical)
         words, mask, sentences = (t.to(self.drawn.device) for t in self._others)
         return words, mask, sentences
-
-    def _projected(self, text: Tensor) -> Tensor:
-        # Encoders differ in scale by orders of magnitude, words and sentences of one do too.
-        return self.projector(F.layer_norm(text, text.shape[-1:]))

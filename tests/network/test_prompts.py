@@ -27,6 +27,10 @@ def picked(*rows: int) -> tuple[torch.Tensor, ...]:
     return tuple(tensor[list(rows)] for tensor in random_text(6))
 
 
+def projected(network, *rows: int) -> torch.Tensor:
+    return network.text.projector(network.text.seg_layers.space(picked(*rows)[2]))
+
+
 def current(network) -> torch.Tensor:
     return network.text()[2]
 
@@ -94,8 +98,8 @@ def test_prompt_state_is_not_in_the_state_dict(network):
     network.hide([1], background=0)
     assert set(network.state_dict()) == before
     network.load_state_dict(network.state_dict())
-    assert torch.equal(current(network.train()), network.text._projected(picked(0, 2, 5)[2]))
-    assert torch.equal(current(network.eval()), network.text._projected(picked(0, 3, 5)[2]))
+    assert torch.equal(current(network.train()), projected(network, 0, 2, 5))
+    assert torch.equal(current(network.eval()), projected(network, 0, 3, 5))
 
 
 @torch.no_grad()

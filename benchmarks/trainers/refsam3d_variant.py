@@ -1,0 +1,73 @@
+"""RefSAM3DTrainer with one thing changed, for the search of architectures.
+
+nnU-Net finds it with ``nnUNet_extTrainer`` set to this file's folder.
+"""
+
+import os
+
+import torch
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+from refsam3d_seeded import RefSAM3DTrainerSeeded
+from torch import nn
+
+from refsam3d_nnunet.network.image_stem import ConvNormAct
+from refsam3d_nnunet.network.refsam3d import RefSAM3D
+
+TEXTS = ("plain", "random")
+
+
+class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
+    """RefSAM3DTrainer on a part of the training cases, changed as BENCHMARK_VARIANT says.
+
+    What a plan can say is in the plan; here is what only code can: ``text=plain`` gives the
+    network sentences as the encoder made them, ``text=random`` fixed random vectors in their
+    place, one for each class, ``phrases=one`` the canonical phrases alone, ``stem=2`` two
+    convolutions at every resolution of the image stem. The validation cases of the fold are left
+    alone: the training cases are split once more.
+    """
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Training and validation cases, all from the fold's training cases."""
+        cases = sorted(super().do_split()[0])
+        split = generate_crossval_split(cases, seed=12345, n_splits=5)[0]
+        return [str(case) for case in split["train"]], [str(case) for case in split["val"]]
+
+    def initialize(self) -> None:
+        """Builds the network, changed."""
+        super().initialize()
+        text = self._bare_network().text
+        if _asked("text") == "plain":
+            text.seg_layers.space.reset()
+        elif _asked("text") == "random":
+            generator = torch.Generator().manual_seed(0)
+            words, _, sentences = text.seg_layers.buffers(recurse=False)
+            for rows in torch.arange(len(sentences)).split(text.num_phrases):
+                words[rows] = sentences[rows] = torch.randn(sentences.shape[1], generator=generator)
+            text.seg_layers.space.reset()
+
+    @staticmethod
+    def build_network_architecture(*args: object, **kwargs: object) -> nn.Module:
+        """The plan's network; a stem of two convolutions is deepened after it is built."""
+        network = RefSAM3DTrainerSeeded.build_network_architecture(*args, **kwargs)
+        if _asked("stem") == "2":
+            _deepen(network)
+        return network
+
+    def _draw_phrases(self) -> None:
+        if _asked("phrases") != "one":
+            super()._draw_phrases()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Nothing: what is compared is the validation patches' Dice."""
+
+
+def _deepen(network: RefSAM3D) -> None:
+    stages = network.image_stem.stages
+    for level, channels in enumerate(network.config.stem_channels):
+        more = ConvNormAct(channels, channels, network.config.kernel_of(level))
+        stages[level] = nn.Sequential(stages[level], more)
+
+
+def _asked(name: str) -> str | None:
+    changes = os.environ["BENCHMARK_VARIANT"].split("+")
+    return dict(one.partition("=")[::2] for one in changes).get(name)
