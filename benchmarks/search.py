@@ -27,7 +27,6 @@ import study_arguments
 from studies import CONFIGURATION, Json
 from study_page import number, product, signed, table, write_part
 from study_report import told_machine
-from trainers.seeded import RECORD
 
 from refsam3d_nnunet.config import NetworkConfig
 from refsam3d_nnunet.crossval.dataset import read_json
@@ -148,7 +147,7 @@ def _prepare(
 
 def _record(run: Run, out: Path) -> Json:
     model = out / "nnUNet_results" / run.dataset / f"{TRAINER}__{run.plans}__{CONFIGURATION}"
-    path = model / "fold_0" / RECORD
+    path = model / "fold_0" / "benchmark_run.json"  # of trainers/seeded.py
     return read_json(path) if path.is_file() else {"epochs": []}
 
 

@@ -56,18 +56,21 @@ class Seeded:
         path = Path(self.output_folder) / RECORD
         # An epoch that was lost with a killed training comes again.
         before = [one for one in _epochs(path) if one["epoch"] < self.current_epoch]
-        dice = float(self.logger.get_value("mean_fg_dice", -1))
         epoch = {
             "epoch": self.current_epoch,
             "steps": self.num_iterations_per_epoch,
             "seconds": self._took[0],
             "processor_seconds": self._took[1],
-            # NaN if no class is in any of the patches
-            "dice": dice if math.isfinite(dice) else None,
-            "loss": float(self.logger.get_value("val_losses", -1)),
+            "dice": self._watched("mean_fg_dice"),
+            "loss": self._watched("val_losses"),
         }
         write_json(path, self._told() | {"epochs": [*before, epoch]})
         super().on_epoch_end()
+
+    def _watched(self, name: str) -> float | None:
+        """What the validation patches gave; None if, say, no class is in any of them."""
+        value = float(self.logger.get_value(name, -1))
+        return value if math.isfinite(value) else None
 
     def _told(self) -> dict[str, Any]:
         tuned = [p.numel() for p in self.network.parameters() if p.requires_grad]

@@ -15,6 +15,9 @@ from refsam3d_nnunet.files import write_json
 
 PLANNERS = {
     "RefSAM3DPlans": "RefSAM3DPlanner",
+    "RefSAM3DPlansM": "RefSAM3DPlannerM",
+    "RefSAM3DPlansL": "RefSAM3DPlannerL",
+    "RefSAM3DPlansXL": "RefSAM3DPlannerXL",
     "nnUNetPlans": "ExperimentPlanner",
     "nnUNetResEncUNetMPlans": "nnUNetPlannerResEncM",
     "nnUNetResEncUNetLPlans": "nnUNetPlannerResEncL",

@@ -1,0 +1,88 @@
+"""The search of architectures: what a variant changes, and what is told of it."""
+
+import json
+
+import pytest
+
+from refsam3d_nnunet.config import NetworkConfig
+from refsam3d_nnunet.design import design_network
+from refsam3d_nnunet.plans import DEFAULT_SCHEDULE, architecture
+
+# nnU-Net's and its dependencies', when they are first imported
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+PATCH, SPACING = (40, 40, 48), (5.0, 5.0, 5.0)
+
+
+@pytest.fixture(scope="module")
+def search(load_benchmark):
+    return load_benchmark("search")
+
+
+@pytest.fixture
+def plan():
+    configuration = {
+        "patch_size": list(PATCH),
+        "spacing": list(SPACING),
+        "architecture": architecture(design_network(PATCH, SPACING, "vit_t")),
+    }
+    return {
+        "configurations": {"3d_fullres": configuration},
+        "refsam3d": {"schedule": dict(DEFAULT_SCHEDULE)},
+    }
+
+
+def config_of(plan) -> NetworkConfig:
+    kwargs = plan["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    return NetworkConfig.from_json(kwargs)
+
+
+def test_a_variant_changes_what_it_names_and_nothing_else(search, plan):
+    before = json.dumps(plan)
+    assert search.changed_plan(plan, "shipped") == plan
+    changed = search.changed_plan(plan, "initial_lr=0.002+auxiliary_masks=0+stem_channels=8:16:32")
+    assert json.dumps(plan) == before
+    assert changed["refsam3d"]["schedule"] == {**DEFAULT_SCHEDULE, "initial_lr": 0.002}
+    assert (config_of(changed).auxiliary_masks, config_of(changed).stem_channels) == (
+        0,
+        (8, 16, 32),
+    )
+    assert config_of(changed).embed_dim == config_of(plan).embed_dim
+
+
+def test_a_preset_comes_with_all_of_its_numbers(search, plan):
+    changed = search.changed_plan(plan, "preset=vit_s+relative_position=false")
+    config = config_of(changed)
+    assert (config.embed_dim, config.preset, config.relative_position) == (384, "vit_s", False)
+    assert config.patch_size == PATCH
+
+
+@pytest.mark.parametrize("known", ["text=plain", "text=random", "phrases=one", "stem=2"])
+def test_what_the_trainer_does_is_not_in_the_plan(search, plan, known):
+    assert search.changed_plan(plan, known) == plan
+
+
+@pytest.mark.parametrize("wrong", ["text=loud", "stems=2", "lr=1"])
+def test_unknown_changes_are_refused(search, plan, wrong):
+    with pytest.raises(ValueError, match=f"there is no {wrong}"):
+        search.changed_plan(plan, wrong)
+
+
+def test_a_contradiction_is_refused_before_anything_runs(search, plan):
+    with pytest.raises(ValueError, match="auxiliary_masks must lie"):
+        search.changed_plan(plan, "auxiliary_masks=9")
+
+
+def test_the_table(search):
+    epochs = [
+        {"steps": 50, "processor_seconds": 25.0, "dice": dice, "loss": loss}
+        for dice, loss in [(None, 0.2), (0.25, 0.1), (0.5, -0.1), (0.75, -0.25)]
+    ]
+    run = {"dataset": "Dataset501_chaos", "variant": "stem=2", "seed": 0, "steps": 200}
+    run |= {"patch": list(PATCH), "batch": 2, "parameters": 9_600_000, "epochs": epochs}
+    text = search.markdown({"command": "COMMAND", "machine": {"cores": 1}, "runs": [run]})
+    assert "    COMMAND" in text
+    assert "## chaos" in text
+    assert "Patch 40 x 40 x 48, batch 2." in text
+    assert "Dice at 50 | Dice at 100 | Dice at 150 | Dice at 200 | loss at 200" in text
+    row = "| stem=2 | 0 | - | 0.250 | 0.500 | 0.750 | -0.250 | 0.50 | 9.6 M |"
+    assert row in text.splitlines()
