@@ -35,6 +35,7 @@ from refsam3d_nnunet.prediction.run import load_predictor
 from refsam3d_nnunet.text.phrases import ClassPhrases, background_of, meaning
 
 ALONE = "held out, alone"
+USUAL_CHECKPOINT = "checkpoint_final.pth"
 Scores = dict[str, dict[str, list[float]]]
 
 
@@ -65,7 +66,9 @@ def main() -> None:
         scores[case.name] = _case(predictor, case, args, overlaps)
         print(f"{case.name}  {time.perf_counter() - started:.0f} s", flush=True)
     result = {
-        "model": str(args.model),
+        "benchmark": "prompts",
+        "dataset": args.model.resolve().parent.name.partition("_")[2],
+        "command": _command(args),
         "checkpoint_sha256": sha256_of(predictor.checkpoints[0]),
         "text_encoder": predictor.block["text"],
         "schedule": predictor.block["schedule"],
@@ -83,6 +86,17 @@ def main() -> None:
     text = markdown(result)
     (args.output / "prompts.md").write_text(text, encoding="utf-8")
     print(text)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command to show, without the folders of this machine."""
+    words = [
+        "python benchmarks/prompts.py -m MODELFOLDER --images imagesTr --labels labelsTr -o OUT"
+    ]
+    words += [f"-f {args.fold} --wordings {args.wordings} -device {args.device}"]
+    words += [f"-chk {args.checkpoint}"] if args.checkpoint != USUAL_CHECKPOINT else []
+    words += [f"--cases {args.cases}"] if args.cases else []
+    return " ".join(words)
 
 
 def wordings(classes: Sequence[ClassPhrases], most: int) -> list[Wording]:
@@ -184,7 +198,14 @@ def markdown(result: dict[str, Any]) -> str:
         for name in names
     }
     table["mean"] = [statistics.fmean(column) for column in zip(*table.values(), strict=True)]
-    lines = [f"Mean Dice of {len(cases)} cases, model `{Path(result['model']).name}`.", ""]
+    steps = result["schedule"]["num_epochs"] * result["schedule"]["iterations_per_epoch"]
+    lines = [
+        f"### {result['dataset']}",
+        "",
+        f"Mean Dice of {len(cases)} cases; {steps} steps of training, text encoder "
+        f"{result['text_encoder']['encoder']}.",
+        "",
+    ]
     lines += [f"| structure named | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]
     for name, values in table.items():
         lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} |")
@@ -196,8 +217,15 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for pair, values in worst:
         lines.append(f"| {pair} | {statistics.fmean(values):.3f} | {max(values):.3f} |")
-    lines += ["", ", ".join(f"{key} {value}" for key, value in result["machine"].items())]
-    return "\n".join(lines) + f"; {result['seconds']} s in all.\n"
+    facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    lines += [
+        "",
+        f"    {result['command']}",
+        "",
+        f"Machine: {facts}; {result['seconds']} s in all.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _cases(args: argparse.Namespace, channels: int) -> list[Case]:
@@ -221,7 +249,7 @@ def _arguments() -> argparse.Namespace:
     add("--labels", type=Path, required=True, help="labelsTr of the data set")
     add("-o", dest="output", type=Path, required=True, metavar="OUT")
     add("-f", dest="fold", default="0", help="fold whose validation cases are used")
-    add("-chk", dest="checkpoint", default="checkpoint_final.pth")
+    add("-chk", dest="checkpoint", default=USUAL_CHECKPOINT)
     add("-device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--cases", type=int, help="at most so many cases")
     add("--wordings", type=int, default=4, help="trained and held-out wordings (default: 4 each)")

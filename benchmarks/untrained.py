@@ -102,6 +102,7 @@ def _plans(name: str, problem: Problem, dataset: dict[str, Any]) -> dict[str, An
     }
     if name in OURS:
         plans["refsam3d"] = _block(name, dataset)
+        plans["label_manager"] = "RefSAM3DLabelManager"
     plans["configurations"] = {CONFIGURATION: _configuration(name, problem)}
     return plans
 
@@ -149,12 +150,8 @@ def _configuration(name: str, problem: Problem) -> dict[str, Any]:
     config = design_network(problem.patch, problem.spacing, name.split("-", maxsplit=1)[0])
     return {
         **common,
-        "resampling_fn_probabilities": "resample_torch_fornnunet",  # as RefSAM3DPlanner plans
-        "resampling_fn_probabilities_kwargs": {
-            "is_seg": False,
-            "force_separate_z": False,
-            "memefficient_seg_resampling": False,
-        },
+        "resampling_fn_probabilities": "refsam3d_resample_logits",  # as RefSAM3DPlanner plans
+        "resampling_fn_probabilities_kwargs": {},
         "architecture": architecture(config),
     }
 

@@ -1,5 +1,7 @@
 """RefSAM3DPlanner: patch, batch, tokens and encoder size from fingerprint and memory target."""
 
+import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +11,8 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 )
 from nnunetv2.paths import nnUNet_preprocessed
 
-from refsam3d_nnunet.design import default_preset
 from refsam3d_nnunet.environment import read_settings
-from refsam3d_nnunet.fit import fit_to_memory, largest_patch, smaller_batch
+from refsam3d_nnunet.fit import plan_patch, smaller_batch
 from refsam3d_nnunet.memory import Task
 from refsam3d_nnunet.plans import (
     TEXT_BANK,
@@ -24,17 +25,13 @@ from refsam3d_nnunet.pretrained.load import settled
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.phrases import background_of, phrase_bank, training_phrases
 
-# Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
-# Larger ones would fit, but only with coarser tokens; memory to spare goes into the batch.
-LARGEST_PATCH = {2: 512**2, 3: 128**3}
-
 
 class RefSAM3DPlanner(ExperimentPlanner):
     """Plans RefSAM3D for a data set.
 
-    nnU-Net's own planning of spacing, transposition, normalisation and resampling stays, so that
-    the preprocessed data are those of nnUNetPlans and are shared with them. Patch, batch and
-    architecture are planned by closed formulas; no network is built.
+    nnU-Net's own planning of spacing, transposition, normalisation and resampling of images
+    stays, so that the preprocessed data are those of nnUNetPlans and are shared with them. Patch,
+    batch and architecture are planned by closed formulas; no network is built.
 
     Args:
         dataset_name_or_id: Data set, as nnU-Net names it.
@@ -88,12 +85,10 @@ class RefSAM3DPlanner(ExperimentPlanner):
     ) -> dict:
         """Plans one configuration; see nnU-Net's planner for arguments and keys."""
         median = [float(m) for m in median_shape[: len(spacing)]]
-        start = largest_patch(spacing, median, LARGEST_PATCH[len(spacing)])
-        fitted = fit_to_memory(
-            start,
+        fitted = plan_patch(
             spacing,
             median,
-            preset=self.settings.preset or default_preset(start),
+            preset=self.settings.preset,
             task=self.task,
             memory_gb=self.UNet_vram_target_GB,
             smallest_batch=self.UNet_min_batch_size,
@@ -116,13 +111,9 @@ class RefSAM3DPlanner(ExperimentPlanner):
             "resampling_fn_seg": seg.__name__,
             "resampling_fn_data_kwargs": data_kwargs,
             "resampling_fn_seg_kwargs": seg_kwargs,
-            # On logits, torch is many times faster than nnU-Net's default at the same result.
-            "resampling_fn_probabilities": "resample_torch_fornnunet",
-            "resampling_fn_probabilities_kwargs": {
-                "is_seg": False,
-                "force_separate_z": False,
-                "memefficient_seg_resampling": False,
-            },
+            # What it returns only the label manager of save_plans understands.
+            "resampling_fn_probabilities": "refsam3d_resample_logits",
+            "resampling_fn_probabilities_kwargs": {},
             "architecture": architecture(fitted.config),
         }
 
@@ -147,6 +138,25 @@ class RefSAM3DPlanner(ExperimentPlanner):
                 network_config(stage), task, stage["batch_size"], self.UNet_vram_target_GB
             )
 
+    def _warn_of_replacing(self, configurations: dict) -> None:
+        """Says so if a plan of the same name, with other patches or networks, is written over."""
+        path = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
+        if not path.is_file():
+            return
+        before = json.loads(path.read_text(encoding="utf-8"))["configurations"]
+        keys = ("patch_size", "batch_size", "architecture")
+        changed = [
+            name
+            for name in configurations.keys() & before.keys()
+            if any(configurations[name].get(key) != before[name].get(key) for key in keys)
+        ]
+        if changed:
+            warnings.warn(
+                f"{path} held another plan of {', '.join(sorted(changed))}, which is replaced. "
+                f"To keep both, plan under a name of its own with -overwrite_plans_name.",
+                stacklevel=2,
+            )
+
     def save_plans(self, plans: dict) -> None:
         """Adds our block, encodes the prompts once, and writes the plan."""
         bank = Path(nnUNet_preprocessed) / self.dataset_name / TEXT_BANK
@@ -154,7 +164,9 @@ class RefSAM3DPlanner(ExperimentPlanner):
         text = embed(phrases, encoder=self.block["text_encoder"], bank=bank)
         self.block["text_encoder"] = text.encoder_id
         plans["refsam3d"] = self.block
+        plans["label_manager"] = "RefSAM3DLabelManager"
         self._fit_cascade(plans["configurations"])
+        self._warn_of_replacing(plans["configurations"])
         super().save_plans(plans)
         print(  # noqa: T201 - as nnU-Net's planners do
             f"RefSAM3D: prompts {[one.canonical for one in self.classes]}, {len(phrases)} phrases "

@@ -1,4 +1,4 @@
-"""Lets nnU-Net find our trainer and planner by name.
+"""Lets nnU-Net find our trainer, planners and export by name.
 
 nnU-Net looks every class up with one function, which searches the files below its own folder.
 A `.pth` file imports this module when Python starts. When nnU-Net defines that function, it is
@@ -20,13 +20,22 @@ if TYPE_CHECKING:
 SEARCH_MODULE = "nnunetv2.utilities.find_class_by_name"
 SEARCH_FUNCTION = "recursive_find_python_class"
 
-# package that nnU-Net searches -> class it asks for -> our module that defines the class
+# package that nnU-Net searches -> class or function it asks for -> our module that defines it
 REGISTRY = {
     "nnunetv2.training.nnUNetTrainer": {
         "RefSAM3DTrainer": "refsam3d_nnunet.trainers.refsam3d_trainer",
     },
     "nnunetv2.experiment_planning": {
         "RefSAM3DPlanner": "refsam3d_nnunet.planners.refsam3d_planner",
+        "RefSAM3DPlannerM": "refsam3d_nnunet.planners.memory_presets",
+        "RefSAM3DPlannerL": "refsam3d_nnunet.planners.memory_presets",
+        "RefSAM3DPlannerXL": "refsam3d_nnunet.planners.memory_presets",
+    },
+    "nnunetv2.preprocessing.resampling": {
+        "refsam3d_resample_logits": "refsam3d_nnunet.resampling",
+    },
+    "nnunetv2.utilities.label_handling": {
+        "RefSAM3DLabelManager": "refsam3d_nnunet.label_manager",
     },
 }
 

@@ -61,7 +61,10 @@ def window_size(grid: Extent) -> Extent:
 
 
 def design_network(
-    patch_size: Sequence[int], spacing: Sequence[float], preset: str
+    patch_size: Sequence[int],
+    spacing: Sequence[float],
+    preset: str,
+    most_tokens: int | None = None,
 ) -> NetworkConfig:
     """Architecture of a preset for a patch.
 
@@ -69,13 +72,14 @@ def design_network(
         patch_size: Voxels along (depth, height, width) or (height, width).
         spacing: Millimetres of a voxel along the same axes.
         preset: Name of the image encoder's size.
+        most_tokens: Budget of tokens; the preset's in ``MOST_TOKENS`` if None.
 
     Raises:
         ValueError: If the preset is unknown.
     """
     size = preset_named(preset)
     d, h, w = (int(p) for p in as_volume(patch_size))
-    token = token_size((d, h, w), as_volume(spacing), MOST_TOKENS[preset])
+    token = token_size((d, h, w), as_volume(spacing), most_tokens or MOST_TOKENS[preset])
     halvings = max(token).bit_length() - 1
     gd, gh, gw = (math.ceil(p / t) for p, t in zip((d, h, w), token, strict=True))
     return NetworkConfig(

@@ -1,11 +1,22 @@
-"""The largest patch and batch that a memory target allows."""
+"""The largest patch and batch that a memory target allows, and the encoder that goes with them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from refsam3d_nnunet.config import NetworkConfig
-from refsam3d_nnunet.design import design_network
+from refsam3d_nnunet.design import MOST_TOKENS, default_preset, design_network
 from refsam3d_nnunet.memory import Task, step_gb
+
+# Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
+# Memory to spare goes into the batch: larger patches would have coarser tokens.
+LARGEST_PATCH = {2: 512**2, 3: 128**3}
+# But from this memory target on, in GB, a 3D patch may be larger, and have more tokens by as much.
+# Global attention grows with their square: with 8^3 tokens, vit_s needs fewer operations than
+# nnU-Net's U-Net on the same patch up to about 160^3 voxels, and more on 192^3; see
+# documentation/planning.md.
+LARGE_MEMORY_GB = 20
+LARGER_PATCH = 160**3
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,83 @@ class Fitted:
     config: NetworkConfig
 
 
+class TooLittleMemory(ValueError):  # noqa: N818 - it is the target that is wrong
+    """A memory target that not even the smallest patch fits."""
+
+
+def plan_patch(
+    spacing: Sequence[float],
+    median_shape: Sequence[float],
+    *,
+    preset: str | None,
+    task: Task,
+    memory_gb: float,
+    smallest_batch: int = 2,
+) -> Fitted:
+    """Patch, batch and architecture for images of a spacing and shape.
+
+    Without a preset this takes ``vit_s``; or ``vit_t`` where the patch of ``vit_s`` would have
+    fewer than 64^3 voxels, because images are small or the memory is.
+
+    Args:
+        spacing: Millimetres of a voxel along (depth, height, width), or (height, width).
+        median_shape: Voxels of the median image along the same axes.
+        preset: Name of the image encoder's size, None to choose.
+        task: Channels, prompts and tuning mode.
+        memory_gb: Memory target, in GB.
+        smallest_batch: Fewest samples in a step.
+
+    Raises:
+        TooLittleMemory: If not even one token per axis fits.
+        ValueError: If the preset is unknown.
+    """
+
+    def fitted(size: str) -> Fitted:
+        start, most_tokens = starting_patch(spacing, median_shape, size, memory_gb)
+        return fit_to_memory(
+            start,
+            spacing,
+            median_shape,
+            preset=size,
+            task=task,
+            memory_gb=memory_gb,
+            smallest_batch=smallest_batch,
+            most_tokens=most_tokens,
+        )
+
+    if preset is not None:
+        return fitted(preset)
+    with suppress(TooLittleMemory):
+        found = fitted("vit_s")
+        if default_preset(found.patch_size) == "vit_s":
+            return found
+    return fitted("vit_t")
+
+
+def starting_patch(
+    spacing: Sequence[float], median_shape: Sequence[float], preset: str, memory_gb: float
+) -> tuple[list[int], int]:
+    """Patch to start from, and the most tokens that it may have.
+
+    With much memory it is larger, if its tokens are those of the usual patch.
+
+    Args:
+        spacing: Millimetres of a voxel along (depth, height, width), or (height, width).
+        median_shape: Voxels of the median image along the same axes.
+        preset: Name of the image encoder's size.
+        memory_gb: Memory target, in GB.
+    """
+    usual = largest_patch(spacing, median_shape, LARGEST_PATCH[len(spacing)])
+    most = MOST_TOKENS[preset]
+    if len(spacing) == 3 and memory_gb >= LARGE_MEMORY_GB:
+        token = design_network(usual, spacing, preset).token_size
+        larger = largest_patch(spacing, median_shape, LARGER_PATCH)
+        for budget in (most, most * LARGER_PATCH // LARGEST_PATCH[3]):
+            if design_network(larger, spacing, preset, budget).token_size == token:
+                return larger, budget
+    return usual, most
+
+
 def fit_to_memory(
     patch_size: Sequence[int],
     spacing: Sequence[float],
@@ -32,6 +120,7 @@ def fit_to_memory(
     task: Task,
     memory_gb: float,
     smallest_batch: int = 2,
+    most_tokens: int | None = None,
 ) -> Fitted:
     """Shrinks a patch until the smallest batch fits, then enlarges the batch.
 
@@ -46,15 +135,16 @@ def fit_to_memory(
         task: Channels, prompts and tuning mode.
         memory_gb: Memory target, in GB.
         smallest_batch: Fewest samples in a step.
+        most_tokens: Budget of tokens; the preset's if None.
 
     Raises:
-        ValueError: If not even one token per axis fits.
+        TooLittleMemory: If not even one token per axis fits.
     """
     patch = [int(p) for p in patch_size]
     while True:
-        config = design_network(patch, spacing, preset)
+        config = design_network(patch, spacing, preset, most_tokens)
         patch = list(config.padded_size[-len(patch) :])
-        config = design_network(patch, spacing, preset)
+        config = design_network(patch, spacing, preset, most_tokens)
         needed = step_gb(config, task, smallest_batch)
         if needed <= memory_gb:
             break
@@ -63,11 +153,11 @@ def fit_to_memory(
             p / m if p > t else 0.0 for p, m, t in zip(patch, median_shape, token, strict=True)
         ]
         if not any(coverage):
-            raise ValueError(
+            smaller = "" if preset == "vit_t" else ", or set REFSAM3D_PRESET to a smaller encoder"
+            raise TooLittleMemory(
                 f"A memory target of {memory_gb:g} GB is too small for {preset} in tuning mode "
                 f"{task.tuning!r}: a batch of {smallest_batch} with a patch of only "
-                f"{tuple(patch)} voxels takes {needed:.1f} GB. Raise -gpu_memory_target, or set "
-                f"REFSAM3D_PRESET to a smaller encoder."
+                f"{tuple(patch)} voxels takes {needed:.1f} GB. Raise -gpu_memory_target{smaller}."
             )
         axis = coverage.index(max(coverage))
         patch[axis] -= token[axis]

@@ -96,12 +96,32 @@ def test_the_speed_of_all_is_compared_with_the_unet(results):
     assert rows["3DSAM-adapter form"]["gflop"] > 10 * ours["gflop"]
 
 
-def test_the_page_of_speed_has_every_result_once(benchmark, results):
+def test_the_page_has_every_result_once(benchmark, results):
     found = [json.loads(file.read_text()) for file in results.glob("*.json")]
-    page = benchmark("speed_page").page([*found, [], {"rows": "of another benchmark"}])
-    assert page.count("python benchmarks/speed.py") == 1
-    assert page.count("python benchmarks/scaling.py") == 1
+    language = {
+        "benchmark": "prompts",
+        "dataset": "kidneys",
+        "command": "python benchmarks/prompts.py -m MODELFOLDER",
+        "schedule": {"num_epochs": 20, "iterations_per_epoch": 6},
+        "text_encoder": {"encoder": "minilm"},
+        "dice": {
+            case: {"canonical": {"left": [dice]}, "held out": {"left": [dice, dice - 0.2]}}
+            for case, dice in (("a", 0.5), ("b", 0.7))
+        },
+        "overlap": {"left, right": [0.25, 0.75]},
+        "machine": {"cores": 2},
+        "seconds": 9,
+    }
+    others = [language, [], {"rows": "of another benchmark"}]
+    page = benchmark("results_page").page([*found, *others])
+    for script in ("speed", "scaling", "prompts"):
+        assert page.count(f"    python benchmarks/{script}.py") == 1
     assert "## Whole volumes" not in page
+    _, _, section = page.partition("## Language")
+    assert "### kidneys" in section
+    assert "2 cases; 120 steps" in section
+    assert "| left | 0.600 | 0.500 |" in section
+    assert "| left, right | 0.500 | 0.750 |" in section
 
 
 def test_growth_and_ratios(benchmark):

@@ -64,6 +64,9 @@ if __name__ == "__main__":
 OURS = {
     "RefSAM3DTrainer": "refsam3d_nnunet.trainers.refsam3d_trainer",
     "RefSAM3DPlanner": "refsam3d_nnunet.planners.refsam3d_planner",
+    "RefSAM3DPlannerM": "refsam3d_nnunet.planners.memory_presets",
+    "RefSAM3DPlannerL": "refsam3d_nnunet.planners.memory_presets",
+    "RefSAM3DPlannerXL": "refsam3d_nnunet.planners.memory_presets",
 }
 THEIRS = {
     "nnUNetTrainer_1epoch": "nnunetv2.training.nnUNetTrainer.variants.",

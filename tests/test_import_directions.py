@@ -34,6 +34,8 @@ LAYERS = {
     "fit": 1,
     "memory": 1,
     "optim": 1,
+    "resampling": 1,
+    "label_manager": 1,
     "plans": 1,
     "terminal": 1,
     "text": 1,

@@ -7,13 +7,12 @@ import os
 
 import torch
 from nnunetv2.utilities.crossval_split import generate_crossval_split
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from refsam3d_seeded import RefSAM3DTrainerSeeded
 from torch import nn
 
 from refsam3d_nnunet.network.image_stem import ConvNormAct
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
-
-TEXTS = ("plain", "random")
 
 
 class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
@@ -46,9 +45,21 @@ class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
             text.seg_layers.space.reset()
 
     @staticmethod
-    def build_network_architecture(*args: object, **kwargs: object) -> nn.Module:
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
         """The plan's network; a stem of two convolutions is deepened after it is built."""
-        network = RefSAM3DTrainerSeeded.build_network_architecture(*args, **kwargs)
+        network = RefSAM3DTrainerSeeded.build_network_architecture(
+            plans_manager,
+            configuration_manager,
+            num_input_channels,
+            num_output_channels,
+            enable_deep_supervision,
+        )
         if _asked("stem") == "2":
             _deepen(network)
         return network

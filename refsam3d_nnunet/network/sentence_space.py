@@ -22,9 +22,10 @@ class SentenceSpace(nn.Module):
         s -> layer_norm((layer_norm(s) - m) · A)
 
     with m the mean of the classes and A such that phrases of one class come together (whitening
-    within classes), classes come equally far apart (whitening between them), and directions in
-    which no classes differ shrink. The map follows from the phrases alone and treats all classes
-    alike: it belongs to none, and new phrases go through it as the trained ones do.
+    within classes), classes come apart (whitening between them, up to a limit for differences
+    that are very small), and directions in which no classes differ shrink. The map follows from
+    the phrases alone and treats all classes alike: it belongs to none, and new phrases go through
+    it as the trained ones do. Checkpoints that are older than the map are read as the identity.
 
     References:
         Fisher 1936, doi:10.1111/j.1469-1809.1936.tb02137.x: linear discriminants.
@@ -56,12 +57,17 @@ class SentenceSpace(nn.Module):
         mean = centers.mean(0)
         apart = centers - mean
         self.reset()
-        if len(centers) < 2 or apart.norm() < 1e-6 * mean.norm():
+        if len(centers) < 2 or apart.norm() <= 1e-6 * mean.norm():
             return
         within = sum(_covariance(one - one.mean(0)) for one in classes) / len(classes)
         together = _whitening(within, (within.trace() + apart.square().sum() / len(apart)) / 2)
         self.mean.copy_(mean)
         self.matrix.copy_(together @ _spreading(apart @ together))
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
+        state_dict.setdefault(f"{prefix}mean", torch.zeros_like(self.mean))
+        state_dict.setdefault(f"{prefix}matrix", torch.eye(len(self.matrix)))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, sentences: Tensor) -> Tensor:
         """Maps sentences (... c) to the same shape."""

@@ -18,12 +18,15 @@ def plan(tmp_path, monkeypatch):
     for name in ("raw", "preprocessed", "results"):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    from refsam3d_nnunet.planners import memory_presets
     from refsam3d_nnunet.planners.refsam3d_planner import RefSAM3DPlanner
 
-    def _plan(shape, spacing, *, labels=ORGANS, description=None, **options) -> dict:
+    def _plan(
+        shape, spacing, *, labels=ORGANS, description=None, memory_preset="", **options
+    ) -> dict:
         raw, preprocessed = (tmp_path / n / "Dataset001_Any" for n in ("raw", "preprocessed"))
         for folder in (raw / "imagesTr", raw / "labelsTr", preprocessed):
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
         description = description or {"channel_names": {"0": "CT"}}
         channels = len(description.get("channel_names") or description["modality"])
         voxel = sitk.GetImageFromArray(np.zeros((1, 1, 1), np.float32))
@@ -43,8 +46,11 @@ def plan(tmp_path, monkeypatch):
             },
         }
         (preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
-        RefSAM3DPlanner(1, **options).plan_experiment()
-        return json.loads((preprocessed / "RefSAM3DPlans.json").read_text())
+        name = f"RefSAM3DPlanner{memory_preset}"
+        planner = getattr(memory_presets, name) if memory_preset else RefSAM3DPlanner
+        planner(1, **options).plan_experiment()
+        name = options.get("plans_name", f"RefSAM3DPlans{memory_preset}")
+        return json.loads((preprocessed / f"{name}.json").read_text())
 
     return _plan
 
@@ -102,3 +108,60 @@ def test_a_cascade_leaves_room_for_the_labels_of_its_first_stage(plan):
     plans = plan([400, 400, 400], [1.0, 1.0, 1.0], labels=labels, gpu_memory_target_in_gb=30.0)
     stages = plans["configurations"]
     assert stages["3d_cascade_fullres"]["batch_size"] < stages["3d_fullres"]["batch_size"]
+
+
+LARGE = ([600, 512, 512], [1.0, 0.8, 0.8])
+
+
+def test_presets_of_memory_plan_more_and_more(plan):
+    planned = [plan(*LARGE, memory_preset=size) for size in ("", "M", "L", "XL")]
+    stages = [plans["configurations"]["3d_fullres"] for plans in planned]
+    voxels = [np.prod(stage["patch_size"]) for stage in stages]
+    assert voxels[0] == voxels[1] < voxels[2] == voxels[3]
+    samples = [stage["batch_size"] * v for stage, v in zip(stages, voxels, strict=True)]
+    assert samples == sorted(set(samples))
+    assert [network(plans)["token_size"] for plans in planned] == [[8, 8, 8]] * 4
+    assert {stage["data_identifier"] for stage in stages} == {"nnUNetPlans_3d_fullres"}
+    lowres = planned[2]["configurations"]["3d_lowres"]
+    assert lowres["data_identifier"] == "RefSAM3DPlansL_3d_lowres"
+    assert [plans["experiment_planner_used"][15:] for plans in planned] == ["", "M", "L", "XL"]
+
+
+def test_the_memory_asked_for_wins_over_the_preset(plan):
+    plan(*LARGE, memory_preset="M", gpu_memory_target_in_gb=9.9)  # the preset's own: no warning
+    with pytest.warns(UserWarning, match="PlannerL plans for 21.6 GB, and 12 GB"):
+        less = plan(*LARGE, memory_preset="L", gpu_memory_target_in_gb=12)
+    named = plan(
+        *LARGE, memory_preset="L", gpu_memory_target_in_gb=12.0, plans_name="RefSAM3DPlans12G"
+    )
+    usual = plan(*LARGE, gpu_memory_target_in_gb=12, plans_name="Other")
+    for plans in (less, named):
+        assert plans["configurations"]["3d_fullres"] == usual["configurations"]["3d_fullres"]
+
+
+def test_a_plan_that_replaces_another_one_says_so(plan):
+    plan(*LARGE)
+    plan(*LARGE)  # the same again: no warning
+    message = "RefSAM3DPlans.json held another plan of 2d, .*3d_fullres.*-overwrite_plans_name"
+    with pytest.warns(UserWarning, match=message):
+        plan(*LARGE, gpu_memory_target_in_gb=5)
+
+
+def test_little_memory_gets_the_small_encoder(plan, monkeypatch):
+    plans = plan(*LARGE, gpu_memory_target_in_gb=1)
+    assert {network(plans, name)["preset"] for name in ("2d", "3d_fullres")} == {"vit_t"}
+    monkeypatch.setenv("REFSAM3D_PRESET", "vit_s")
+    with pytest.raises(ValueError, match="memory target of 1 GB is too small for vit_s"):
+        plan(*LARGE, gpu_memory_target_in_gb=1)
+
+
+def test_nnunets_commands_know_the_presets(planned):
+    """Planned by name, trained on the data that RefSAM3DPlans left."""
+    plan = "nnUNetv2_plan_experiment -d 901 -pl RefSAM3DPlannerL"
+    train = "nnUNetv2_train 901 3d_fullres 0 -tr RefSAM3DTrainer -p RefSAM3DPlansL -device cpu"
+    planned.run(plan, train)
+    assert (planned.model(plans="RefSAM3DPlansL") / "fold_0" / "checkpoint_final.pth").is_file()
+    assert not list((planned.preprocessed / planned.name).glob("RefSAM3DPlansL_*"))
+    again = planned.try_run(f"{plan} -gpu_memory_target 12")
+    assert again.returncode == 0
+    assert "RefSAM3DPlannerL plans for 21.6 GB, and 12 GB are asked for" in again.stderr

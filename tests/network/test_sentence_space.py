@@ -73,10 +73,11 @@ def test_the_order_of_classes_does_not_matter():
     torch.testing.assert_close(space(text), fitted(text)(text), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.0], ids=["words", "nothing"])
 @pytest.mark.parametrize("phrases", [[15], [5, 5, 5]], ids=["one class", "three equal ones"])
-def test_what_has_no_difference_stays(phrases):
-    text = sentences()[:5].repeat(3, 1)
-    space = SentenceSpace(DIM)
+def test_what_has_no_difference_stays(phrases, scale):
+    text = scale * sentences()[:5].repeat(3, 1)
+    space = fitted(sentences())  # an earlier map is forgotten
     space.fit(text, phrases)
     torch.testing.assert_close(space(text), F.layer_norm(text, (DIM,)), atol=1e-4, rtol=1e-4)
 
@@ -88,6 +89,29 @@ def test_more_classes_than_channels_and_single_phrases():
     mapped = space(text)
     assert mapped.isfinite().all()
     assert torch.linalg.matrix_rank(mapped) >= 15  # layer norm takes one
+
+
+def test_many_classes_of_which_some_are_all_but_the_same():
+    """Small differences are raised, but not to any size: they may be noise."""
+    generator = torch.Generator().manual_seed(3)
+    text = torch.randn(20, DIM, generator=generator)
+    text[1] = text[0] + 1e-3 * torch.randn(DIM, generator=generator)
+    space = SentenceSpace(DIM)
+    space.fit(text, [1] * 20)
+    cosine = cosines(space(text)) - 2 * torch.eye(20)
+    assert cosine[0, 1] > 0.9
+    cosine[0, 1] = cosine[1, 0] = 0
+    assert cosine.max() < 0.3
+    assert cosines(F.layer_norm(text, (DIM,)))[0].sort().values[-3] > 0.3
+
+
+def test_a_checkpoint_without_the_map_is_read_as_the_identity():
+    prompts = TextPrompts(PHRASES, 1, DIM, 16)
+    prompts.store(torch.zeros(15, 1, DIM), torch.ones(15, 1, dtype=torch.bool), sentences())
+    before = {name: t for name, t in prompts.state_dict().items() if ".space." not in name}
+    prompts.load_state_dict(before)
+    plain = F.layer_norm(sentences()[[0, 6, 10]], (DIM,))
+    torch.testing.assert_close(prompts()[2], prompts.projector(plain), atol=1e-4, rtol=1e-4)
 
 
 def test_the_network_stores_the_map_where_nnunet_leaves_it_alone():
