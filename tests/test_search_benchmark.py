@@ -3,10 +3,14 @@
 import json
 
 import pytest
+import torch
 
 from refsam3d_nnunet.config import NetworkConfig
 from refsam3d_nnunet.design import design_network
+from refsam3d_nnunet.network.refsam3d import RefSAM3D
+from refsam3d_nnunet.network.text_prompts import TextPrompts
 from refsam3d_nnunet.plans import DEFAULT_SCHEDULE, architecture
+from tests.network.conftest import TEXT_DIM, TEXT_WORDS, random_text, tiny_config
 
 # nnU-Net's and its dependencies', when they are first imported
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -70,6 +74,46 @@ def test_unknown_changes_are_refused(search, plan, wrong):
 def test_a_contradiction_is_refused_before_anything_runs(search, plan):
     with pytest.raises(ValueError, match="auxiliary_masks must lie"):
         search.changed_plan(plan, "auxiliary_masks=9")
+
+
+@pytest.fixture
+def variant(load_benchmark, monkeypatch):
+    """Function that names a variant and returns the module that knows it."""
+
+    def _variant(name):
+        monkeypatch.setenv("BENCHMARK_VARIANT", name)
+        return load_benchmark("trainers/refsam3d_variant")
+
+    return _variant
+
+
+@pytest.mark.parametrize("name", ["shipped", "phrases=one", "text=plain", "text=random+stem=2"])
+def test_the_text_of_a_variant(variant, name):
+    text = TextPrompts([1, 3, 2], TEXT_WORDS, TEXT_DIM, 16)
+    text.store(*random_text(6))
+    before = text.seg_layers.sentences.clone()
+    variant(name).change_text(text)
+    space = text.seg_layers.space
+    assert torch.equal(space.matrix, torch.eye(TEXT_DIM)) == ("text" in name)
+    after = text.seg_layers.sentences
+    assert torch.equal(after, before) == ("random" not in name)
+    if "random" in name:
+        assert torch.equal(after[1], after[3])
+        assert not torch.equal(after[3], after[4])
+        assert torch.equal(text.seg_layers.words[2, 0], after[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [("text=plain", 0), ("stem=2", 9 * 4**2 + 27 * 8**2 + 2 * (4 + 8))]
+)
+def test_the_stem_of_a_variant(variant, name, more):
+    config = tiny_config().to_json()
+    network = RefSAM3D(1, 3, text_dim=TEXT_DIM, text_words=TEXT_WORDS, **config)
+    count = sum(p.numel() for p in network.parameters())
+    variant(name).deepen_stem(network)
+    assert sum(p.numel() for p in network.parameters()) == count + more
+    network.text.store(*random_text(3))
+    assert network(torch.zeros(1, 1, 6, 20, 24)).shape == (1, 3, 6, 20, 24)
 
 
 def test_the_table(search):

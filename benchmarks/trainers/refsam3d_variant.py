@@ -13,6 +13,7 @@ from torch import nn
 
 from refsam3d_nnunet.network.image_stem import ConvNormAct
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
+from refsam3d_nnunet.network.text_prompts import TextPrompts
 
 
 class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
@@ -34,15 +35,7 @@ class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
     def initialize(self) -> None:
         """Builds the network, changed."""
         super().initialize()
-        text = self._bare_network().text
-        if _asked("text") == "plain":
-            text.seg_layers.space.reset()
-        elif _asked("text") == "random":
-            generator = torch.Generator().manual_seed(0)
-            words, _, sentences = text.seg_layers.buffers(recurse=False)
-            for rows in torch.arange(len(sentences)).split(text.num_phrases):
-                words[rows] = sentences[rows] = torch.randn(sentences.shape[1], generator=generator)
-            text.seg_layers.space.reset()
+        change_text(self._bare_network().text)
 
     @staticmethod
     def build_network_architecture(
@@ -60,8 +53,7 @@ class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
             num_output_channels,
             enable_deep_supervision,
         )
-        if _asked("stem") == "2":
-            _deepen(network)
+        deepen_stem(network)
         return network
 
     def _draw_phrases(self) -> None:
@@ -72,7 +64,23 @@ class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
         """Nothing: what is compared is the validation patches' Dice."""
 
 
-def _deepen(network: RefSAM3D) -> None:
+def change_text(text: TextPrompts) -> None:
+    """Does what ``text=`` asks for."""
+    asked = _asked("text")
+    if asked is None:
+        return
+    text.seg_layers.space.reset()
+    if asked == "random":
+        generator = torch.Generator().manual_seed(0)
+        words, sentences = (text.seg_layers.get_buffer(name) for name in ("words", "sentences"))
+        for rows in torch.arange(len(sentences)).split(text.num_phrases):
+            words[rows] = sentences[rows] = torch.randn(sentences.shape[1], generator=generator)
+
+
+def deepen_stem(network: RefSAM3D) -> None:
+    """Does what ``stem=`` asks for."""
+    if _asked("stem") != "2":
+        return
     stages = network.image_stem.stages
     for level, channels in enumerate(network.config.stem_channels):
         more = ConvNormAct(channels, channels, network.config.kernel_of(level))
