@@ -26,7 +26,8 @@ RECIPES = {
     OURS: "RefSAM3DTrainer",
     "nnunet": "nnU-Net's own trainer: its U-Net, SGD with momentum and polynomial decay",
     "nnunet_adamw": "nnU-Net's U-Net with RefSAM3DTrainer's AdamW, warm-up, decay and constants",
-    SIDES: "the same with RefSAM3DTrainer's mirroring, on sets whose labels name a side",
+    SIDES: "nnU-Net's U-Net with RefSAM3DTrainer's AdamW, warm-up, decay and constants, and its "
+    "mirroring on sets whose labels name a side",
 }
 
 CLOCK_NOTES = {
