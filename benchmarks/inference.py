@@ -160,9 +160,11 @@ def markdown(result: dict[str, Any]) -> str:
     """The result as a table."""
     from measuring import footer, table, times
 
-    shape = " x ".join(map(str, result["shape"])) if result["shape"] else "their own size"
+    size = (
+        " x ".join(map(str, result["shape"])) + " voxels" if result["shape"] else "their own size"
+    )
     lines = [
-        f"{result['volumes']} volumes of {shape} voxels, "
+        f"{result['volumes']} volumes of {size}, "
         f"{'trained' if result['trained'] else 'untrained'} models, mirroring "
         f"{'on' if result['mirroring'] else 'off'}, step {result['step_size']}; medians of "
         f"{result['repeats']} rounds by {result['clock']} clock, imports included.",
