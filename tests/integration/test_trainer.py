@@ -246,7 +246,7 @@ def test_a_step_trains_with_the_phrases_of_its_iteration(make):
     trainer.train_step(batch_for(trainer))
     assert text.drawn.tolist() != text.canonical.tolist()
     _, _, sentences = text.stored(text.drawn)
-    assert torch.equal(seen[1], torch.nn.functional.layer_norm(sentences, sentences.shape[-1:]))
+    assert torch.equal(seen[1], text.seg_layers.space(sentences))
 
 
 def test_no_held_out_phrase_is_stored(make):

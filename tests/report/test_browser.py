@@ -207,7 +207,8 @@ def test_name_of_a_row_stays_in_sight(opened):
 def test_script_in_a_name_would_not_run(browser, built, page, tmp_path):
     """Escaping is the first wall; the page's policy is the second."""
     file = tmp_path / "page.html"
-    file.write_text(page.replace("<main>", "<main><script>window.evil = 1</script>"))
+    evil = page.replace("<main>", "<main><script>window.evil = 1</script>")
+    file.write_text(evil, encoding="utf-8")
     tab = browser.new_page()
     tab.goto(file.as_uri())
 
