@@ -9,6 +9,7 @@ from accuracy_report import MARGIN
 from study_page import (
     PAIR_HEAD,
     case_rows,
+    facts,
     folded,
     footnote,
     mean_cell,
@@ -60,12 +61,11 @@ def markdown(result: Json, drawn: list[str]) -> str:
         result: As summarised.
         drawn: Data sets that have a figure.
     """
-    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     methods = [f"- `{name}`: {RECIPES[name]}." for name in result["methods"]]
     lines = [
         f"    {result['command']}",
         "",
-        f"Machine: {machine}.",
+        f"Machine: {facts(result['machine'])}.",
         "",
         *methods,
         "",

@@ -34,7 +34,6 @@ PLANNERS = {
     "RefSAM3DPlannerL": "nnUNetPlannerResEncL",
     "RefSAM3DPlannerXL": "nnUNetPlannerResEncXL",
 }
-TEXT_DIM, WORDS = 384, 9
 EDGES = (96, 128, 160, 192)  # of cubic patches, in voxels
 
 
@@ -176,6 +175,8 @@ def _ours(planner: Any, data: DataSet) -> Json:  # noqa: ANN401 - see plans_of
 
 
 def _network(config: Any, data: DataSet) -> torch.nn.Module:  # noqa: ANN401 - NetworkConfig
+    from contenders import TEXT_DIM, WORDS
+
     from refsam3d_nnunet.network.refsam3d import RefSAM3D
 
     numbers = config.to_json()

@@ -6,6 +6,7 @@ from typing import Any
 from study_page import (
     PAIR_HEAD,
     case_rows,
+    facts,
     folded,
     footnote,
     mean_cell,
@@ -36,7 +37,7 @@ def markdown(result: Json) -> str:
     settings, machine = result["settings"], result["machine"]
     steps = settings["epochs"] * settings["iterations"]
     seeds = len({run["seed"] for run in result["runs"]})
-    versions = ", ".join(f"{key} {value}" for key, value in machine.items())
+    versions = facts(machine)
     lines = [
         f"    {result['command']}",
         "",

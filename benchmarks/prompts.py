@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from measuring import footer
 from nnunetv2.paths import nnUNet_preprocessed
 
+from refsam3d_nnunet.crossval.folds import FINAL
 from refsam3d_nnunet.files import sha256_of, write_json
 from refsam3d_nnunet.plans import TEXT_BANK
 from refsam3d_nnunet.prediction.images import Case, find_cases, read_volume
@@ -35,7 +37,6 @@ from refsam3d_nnunet.prediction.run import load_predictor
 from refsam3d_nnunet.text.phrases import ClassPhrases, background_of, meaning
 
 ALONE = "held out, alone"
-USUAL_CHECKPOINT = "checkpoint_final.pth"
 Scores = dict[str, dict[str, list[float]]]
 
 
@@ -94,7 +95,7 @@ def _command(args: argparse.Namespace) -> str:
         "python benchmarks/prompts.py -m MODELFOLDER --images imagesTr --labels labelsTr -o OUT"
     ]
     words += [f"-f {args.fold} --wordings {args.wordings} -device {args.device}"]
-    words += [f"-chk {args.checkpoint}"] if args.checkpoint != USUAL_CHECKPOINT else []
+    words += [f"-chk {args.checkpoint}"] if args.checkpoint != FINAL else []
     words += [f"--cases {args.cases}"] if args.cases else []
     return " ".join(words)
 
@@ -203,7 +204,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"### {result['dataset']}",
         "",
         f"Mean Dice of {len(cases)} cases; {steps} steps of training, text encoder "
-        f"{result['text_encoder']['encoder']}.",
+        f"{result['text_encoder']['encoder']}; {result['seconds']} s in all.",
         "",
     ]
     lines += [f"| structure named | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]
@@ -217,15 +218,7 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for pair, values in worst:
         lines.append(f"| {pair} | {statistics.fmean(values):.3f} | {max(values):.3f} |")
-    facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    lines += [
-        "",
-        f"    {result['command']}",
-        "",
-        f"Machine: {facts}; {result['seconds']} s in all.",
-        "",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *footer(result)])
 
 
 def _cases(args: argparse.Namespace, channels: int) -> list[Case]:
@@ -249,7 +242,7 @@ def _arguments() -> argparse.Namespace:
     add("--labels", type=Path, required=True, help="labelsTr of the data set")
     add("-o", dest="output", type=Path, required=True, metavar="OUT")
     add("-f", dest="fold", default="0", help="fold whose validation cases are used")
-    add("-chk", dest="checkpoint", default=USUAL_CHECKPOINT)
+    add("-chk", dest="checkpoint", default=FINAL)
     add("-device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--cases", type=int, help="at most so many cases")
     add("--wordings", type=int, default=4, help="trained and held-out wordings (default: 4 each)")

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import studies
 import study_arguments
 from studies import CONFIGURATION, Json
-from study_page import number, product, signed, table, write_part
+from study_page import facts, number, product, signed, table, write_part
 from study_report import told_machine
 
 from refsam3d_nnunet.config import NetworkConfig
@@ -187,8 +187,7 @@ def _write(runs: Sequence[Run], args: argparse.Namespace, out: Path) -> None:
 def markdown(result: Json) -> str:
     """The result as tables, one for each data set."""
     lines = [f"    {result['command']}", ""]
-    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    lines += [f"Machine: {machine}."]
+    lines += [f"Machine: {facts(result['machine'])}."]
     for dataset in dict.fromkeys(run["dataset"] for run in result["runs"]):
         runs = [run for run in result["runs"] if run["dataset"] == dataset]
         patch, batch = product(runs[0]["patch"]), runs[0]["batch"]

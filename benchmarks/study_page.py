@@ -42,6 +42,11 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [ruled[0], f"|{'---|' * len(head)}", *ruled[1:]]
 
 
+def facts(told: Json) -> str:
+    """Names and values in a row, as of a machine."""
+    return ", ".join(f"{key} {value}" for key, value in told.items())
+
+
 def number(value: float | None) -> str:
     """Three digits; a dash where there is no value."""
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"

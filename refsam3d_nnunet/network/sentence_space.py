@@ -59,7 +59,7 @@ class SentenceSpace(nn.Module):
         self.reset()
         if len(centers) < 2 or apart.norm() <= 1e-6 * mean.norm():
             return
-        within = sum(_covariance(one - one.mean(0)) for one in classes) / len(classes)
+        within = sum(torch.cov(one.T, correction=0) for one in classes) / len(classes)
         together = _whitening(within, (within.trace() + apart.square().sum() / len(apart)) / 2)
         self.mean.copy_(mean)
         self.matrix.copy_(together @ _spreading(apart @ together))
@@ -77,10 +77,6 @@ class SentenceSpace(nn.Module):
 def _normalised(sentences: Tensor) -> Tensor:
     # Encoders differ in scale by orders of magnitude.
     return F.layer_norm(sentences, sentences.shape[-1:])
-
-
-def _covariance(deviations: Tensor) -> Tensor:
-    return deviations.T @ deviations / len(deviations)
 
 
 def _whitening(covariance: Tensor, ridge: Tensor) -> Tensor:
