@@ -154,7 +154,6 @@ def _record(run: Run, out: Path) -> Json:
 def _train(run: Run, args: argparse.Namespace, out: Path) -> bool:
     """Trains a variant; False if that failed."""
     if len(_record(run, out)["epochs"]) < EPOCHS:
-        print(f"{run.title}: train", flush=True)
         variables = studies.schedule(
             epochs=EPOCHS,
             iterations=run.steps // EPOCHS,
@@ -163,10 +162,8 @@ def _train(run: Run, args: argparse.Namespace, out: Path) -> bool:
         )
         command = ["train", run.dataset, CONFIGURATION, "0", "-tr", TRAINER, "-p", run.plans]
         command += ["-device", args.device, "--disable_checkpointing"]
-        try:
-            studies.nnunet(out, run.title, command, {**variables, "BENCHMARK_VARIANT": run.variant})
-        except RuntimeError as error:
-            print(f"{run.title}: {error}", flush=True)
+        variables["BENCHMARK_VARIANT"] = run.variant
+        studies.attempt(out, run.title, command, variables, what="train")
     return len(_record(run, out)["epochs"]) == EPOCHS
 
 

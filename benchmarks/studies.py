@@ -221,18 +221,33 @@ def train(
     set_torn_aside(fold)
     stage = stage_of(fold)
     if stage is not Stage.DONE:
-        print(f"{title}: {stage.value}", flush=True)
         command = ["train", dataset, CONFIGURATION, str(fold.number), "-tr", fold.method.trainer]
         command += ["-p", fold.method.plans, "-device", device, *OPTIONS[stage]]
-        try:
-            nnunet(out, title, command, variables)
-        except RuntimeError as error:
-            print(f"{title}: {error}", flush=True)
+        attempt(out, title, command, variables, what=stage.value)
     if stage_of(fold) is not Stage.DONE:
         return False
     # Nothing is chosen on the validation cases, so the best epoch on their patches has no use.
     (fold.folder / BEST).unlink(missing_ok=True)
     return True
+
+
+def attempt(
+    out: Path, title: str, command: Sequence[str], variables: Mapping[str, str], *, what: str
+) -> None:
+    """Says what is run and runs it; a failure is told, and seen by what the run has left.
+
+    Args:
+        out: The study's folder.
+        title: Of the run; also the name of its log.
+        command: See :func:`nnunet`.
+        variables: The run's schedule and seed.
+        what: Is done, such as train.
+    """
+    print(f"{title}: {what}", flush=True)
+    try:
+        nnunet(out, title, command, variables)
+    except RuntimeError as error:
+        print(f"{title}: {error}", flush=True)
 
 
 def schedule(*, epochs: int, iterations: int, val_iterations: int, seed: int) -> dict[str, str]:
