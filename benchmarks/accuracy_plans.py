@@ -153,10 +153,14 @@ def plans_of_both(base: Json, unet: Json, patch: Sequence[int]) -> tuple[Json, J
     configuration = base["configurations"][CONFIGURATION]
     shared = {**configuration, "patch_size": list(patch)}
     if list(configuration["patch_size"]) != list(patch):
-        preset = network_config(configuration).preset
-        shared["architecture"] = architecture(
-            design_network(patch, configuration["spacing"], preset)
+        planned = network_config(configuration)
+        config = design_network(
+            patch,
+            configuration["spacing"],
+            planned.preset,
+            relative_position=planned.relative_position,
         )
+        shared["architecture"] = architecture(config)
     ours = {**base, "configurations": {CONFIGURATION: shared}}
     theirs = {key: value for key, value in base.items() if key != "refsam3d"}
     theirs["configurations"] = {CONFIGURATION: {**shared, "architecture": unet}}

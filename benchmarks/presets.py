@@ -198,7 +198,7 @@ def growth_of(edge: int) -> Json:
     patch = (edge, edge, edge)
     data = DataSet((1, 1, 1), patch, 1, 2)
     tokens = (edge // 8) ** 3
-    config = design_network(patch, data.spacing, "vit_s", tokens)
+    config = design_network(patch, data.spacing, "vit_s", tokens, relative_position=False)
     plan = unet_architecture(UNET, Problem(patch))
 
     def unet() -> torch.nn.Module:

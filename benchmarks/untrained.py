@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contenders import OURS
+from contenders import OURS, planned
 from contest import Problem, extent
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -21,7 +21,6 @@ from refsam3d_nnunet.trainers.refsam3d_trainer import RefSAM3DTrainer
 from rivals import RESENC, UNET, unet_architecture
 from torch import nn
 
-from refsam3d_nnunet.design import design_network
 from refsam3d_nnunet.files import replacing, write_json
 from refsam3d_nnunet.plans import DEFAULT_SCHEDULE, FORMAT, architecture, text_shape
 from refsam3d_nnunet.text.phrases import phrase_bank
@@ -147,7 +146,7 @@ def _configuration(name: str, problem: Problem) -> dict[str, Any]:
             "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
             "architecture": unet_architecture(name, problem),
         }
-    config = design_network(problem.patch, problem.spacing, name.split("-", maxsplit=1)[0])
+    config = planned(name, problem)
     return {
         **common,
         "resampling_fn_probabilities": "refsam3d_resample_logits",  # as RefSAM3DPlanner plans

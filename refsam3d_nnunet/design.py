@@ -26,6 +26,18 @@ def default_preset(patch_size: Sequence[int]) -> str:
     return "vit_t" if math.prod(patch_size) < SMALL_PATCH_VOXELS else "vit_s"
 
 
+def has_relative_position(tuning: str) -> bool:
+    """Whether attention has SAM's relative positions: where pretrained weights are tuned.
+
+    Without such weights they take a tenth of a training step and gain nothing over the tables of
+    absolute positions, see documentation/search.md.
+
+    Args:
+        tuning: Mode of tuning.
+    """
+    return tuning != "scratch"
+
+
 def token_size(patch_size: Extent, spacing: Sequence[float], most_tokens: int) -> Extent:
     """Token extent, in voxels: about isotropic in mm, powers of two, within a token budget.
 
@@ -65,6 +77,8 @@ def design_network(
     spacing: Sequence[float],
     preset: str,
     most_tokens: int | None = None,
+    *,
+    relative_position: bool = True,
 ) -> NetworkConfig:
     """Architecture of a preset for a patch.
 
@@ -73,6 +87,7 @@ def design_network(
         spacing: Millimetres of a voxel along the same axes.
         preset: Name of the image encoder's size.
         most_tokens: Budget of tokens; the preset's in ``MOST_TOKENS`` if None.
+        relative_position: Whether attention has SAM's, see :func:`has_relative_position`.
 
     Raises:
         ValueError: If the preset is unknown.
@@ -95,6 +110,7 @@ def design_network(
         decoder_dim=size.decoder_dim,
         stem_channels=STEM_CHANNELS[:halvings],
         auxiliary_masks=min(2, halvings - 1),
+        relative_position=relative_position,
         preset=preset,
     )
 

@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from refsam3d_nnunet.config import NetworkConfig
-from refsam3d_nnunet.design import MOST_TOKENS, default_preset, design_network
+from refsam3d_nnunet.design import (
+    MOST_TOKENS,
+    default_preset,
+    design_network,
+    has_relative_position,
+)
 from refsam3d_nnunet.memory import Task, step_gb
 
 # Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
 # Memory to spare goes into the batch: larger patches would have coarser tokens.
 LARGEST_PATCH = {2: 512**2, 3: 128**3}
 # But from this memory target on, in GB, a 3D patch may be larger, and have more tokens by as much.
-# Global attention grows with their square: with 8^3 tokens, vit_s needs fewer operations than
-# nnU-Net's U-Net on the same patch up to about 160^3 voxels, and more on 192^3; see
-# documentation/planning.md.
+# Global attention grows with their square, so what vit_s saves beside nnU-Net's U-Net on the same
+# patch shrinks with the patch; see documentation/planning.md.
 LARGE_MEMORY_GB = 20
 LARGER_PATCH = 160**3
 
@@ -140,11 +145,17 @@ def fit_to_memory(
     Raises:
         TooLittleMemory: If not even one token per axis fits.
     """
+    design = partial(
+        design_network,
+        spacing=spacing,
+        preset=preset,
+        most_tokens=most_tokens,
+        relative_position=has_relative_position(task.tuning),
+    )
     patch = [int(p) for p in patch_size]
     while True:
-        config = design_network(patch, spacing, preset, most_tokens)
-        patch = list(config.padded_size[-len(patch) :])
-        config = design_network(patch, spacing, preset, most_tokens)
+        patch = list(design(patch).padded_size[-len(patch) :])
+        config = design(patch)
         needed = step_gb(config, task, smallest_batch)
         if needed <= memory_gb:
             break

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from refsam3d_nnunet.config import PRESETS, NetworkConfig
-from refsam3d_nnunet.design import default_preset, design_network
+from refsam3d_nnunet.design import default_preset, design_network, has_relative_position
 from refsam3d_nnunet.environment import Settings
 from refsam3d_nnunet.fit import smaller_batch
 from refsam3d_nnunet.memory import Task
@@ -120,7 +120,7 @@ def complete_plans(
     resolved = _resolved(plans, configuration)
     if resolved["architecture"]["network_class_name"] != NETWORK_CLASS:
         own = plans["configurations"][configuration]
-        own["architecture"] = architecture(_design_for(resolved, settings))
+        own["architecture"] = architecture(_design_for(resolved, settings, block["tuning"]))
         own["batch_size"] = smaller_batch(
             network_config(own),
             task_of({**resolved, **own}, block["tuning"], classes),
@@ -154,9 +154,14 @@ def task_of(configuration: Json, tuning: str, classes: Sequence[ClassPhrases]) -
     )
 
 
-def _design_for(resolved: Json, settings: Settings) -> NetworkConfig:
+def _design_for(resolved: Json, settings: Settings, tuning: str) -> NetworkConfig:
     preset = settings.preset or default_preset(resolved["patch_size"])
-    return design_network(resolved["patch_size"], resolved["spacing"], preset)
+    return design_network(
+        resolved["patch_size"],
+        resolved["spacing"],
+        preset,
+        relative_position=has_relative_position(tuning),
+    )
 
 
 def architecture(config: NetworkConfig) -> Json:
