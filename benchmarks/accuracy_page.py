@@ -6,20 +6,8 @@ from typing import Any
 from accuracy_curves import draw, figure_name
 from accuracy_plans import OURS, SIDES
 from accuracy_report import MARGIN
-from study_page import (
-    PAIR_HEAD,
-    case_rows,
-    facts,
-    folded,
-    footnote,
-    mean_cell,
-    number,
-    pair_cells,
-    product,
-    signed,
-    table,
-    write_part,
-)
+from page_text import facts, folded, number, product, signed, table, write_part
+from study_page import PAIR_HEAD, case_rows, footnote, mean_cell, pair_cells
 
 from refsam3d_nnunet.comparison.paired import ALL
 

@@ -158,7 +158,8 @@ def _write(
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as a table."""
-    from measuring import footer, table, times
+    from measuring import footer, times
+    from page_text import table
 
     size = (
         " x ".join(map(str, result["shape"])) + " voxels" if result["shape"] else "their own size"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from page_text import facts
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -188,16 +189,9 @@ def write_result(folder: Path, name: str, result: dict[str, Any], text: str) -> 
     print(text)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
 def footer(result: Mapping[str, Any]) -> list[str]:
     """Lines that say how a result was made."""
-    facts = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    return ["", f"    {result['command']}", "", f"Machine: {facts}.", ""]
+    return ["", f"    {result['command']}", "", f"Machine: {facts(result['machine'])}.", ""]
 
 
 def times(value: float | None) -> str:

@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 from measuring import command, flops
+from page_text import write_part
 from presets_page import markdown
-from study_page import write_part
 
 Json = dict[str, Any]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study_page import product, table
+from page_text import product, table
 
 Json = dict[str, Any]
 

@@ -3,20 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from study_page import (
-    PAIR_HEAD,
-    case_rows,
-    facts,
-    folded,
-    footnote,
-    mean_cell,
-    number,
-    pair_cells,
-    product,
-    signed,
-    table,
-    write_part,
-)
+from page_text import facts, folded, number, product, signed, table, write_part
+from study_page import PAIR_HEAD, case_rows, footnote, mean_cell, pair_cells
 
 from refsam3d_nnunet.comparison.paired import ALL
 

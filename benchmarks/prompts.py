@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from measuring import footer
+from measuring import footer, write_result
 from nnunetv2.paths import nnUNet_preprocessed
+from page_text import number, table
 
 from refsam3d_nnunet.crossval.folds import FINAL
-from refsam3d_nnunet.files import sha256_of, write_json
+from refsam3d_nnunet.files import sha256_of
 from refsam3d_nnunet.plans import TEXT_BANK
 from refsam3d_nnunet.prediction.images import Case, find_cases, read_volume
 from refsam3d_nnunet.prediction.predictor import RefSAM3DPredictor
@@ -83,10 +84,7 @@ def main() -> None:
         },
         "seconds": round(time.perf_counter() - started),
     }
-    write_json(args.output / "prompts.json", result)
-    text = markdown(result)
-    (args.output / "prompts.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_result(args.output, "prompts", result, markdown(result))
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -189,7 +187,7 @@ def markdown(result: dict[str, Any]) -> str:
     cases = result["dice"]
     kinds = list(dict.fromkeys(kind for case in cases.values() for kind in case))
     names = list(dict.fromkeys(n for case in cases.values() for n in case["canonical"]))
-    table = {
+    means = {
         name: [
             statistics.fmean(
                 statistics.fmean(case[kind][name]) for case in cases.values() if name in case[kind]
@@ -198,7 +196,8 @@ def markdown(result: dict[str, Any]) -> str:
         ]
         for name in names
     }
-    table["mean"] = [statistics.fmean(column) for column in zip(*table.values(), strict=True)]
+    means["mean"] = [statistics.fmean(column) for column in zip(*means.values(), strict=True)]
+    worst = sorted(result["overlap"].items(), key=lambda item: -statistics.fmean(item[1]))[:5]
     steps = result["schedule"]["num_epochs"] * result["schedule"]["iterations_per_epoch"]
     lines = [
         f"### {result['dataset']}",
@@ -206,18 +205,16 @@ def markdown(result: dict[str, Any]) -> str:
         f"Mean Dice of {len(cases)} cases; {steps} steps of training, text encoder "
         f"{result['text_encoder']['encoder']}; {result['seconds']} s in all.",
         "",
-    ]
-    lines += [f"| structure named | {' | '.join(kinds)} |", f"|---|{'---|' * len(kinds)}"]
-    for name, values in table.items():
-        lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} |")
-    worst = sorted(result["overlap"].items(), key=lambda item: -statistics.fmean(item[1]))[:5]
-    lines += [
+        *table(
+            ["structure named", *kinds],
+            [[name, *map(number, values)] for name, values in means.items()],
+        ),
         "",
-        "| pair of prompts | overlap of their masks, mean Dice | largest |",
-        "|---|---|---|",
+        *table(
+            ["pair of prompts", "overlap of their masks, mean Dice", "largest"],
+            [[pair, number(statistics.fmean(dice)), number(max(dice))] for pair, dice in worst],
+        ),
     ]
-    for pair, values in worst:
-        lines.append(f"| {pair} | {statistics.fmean(values):.3f} | {max(values):.3f} |")
     return "\n".join([*lines, *footer(result)])
 
 

@@ -29,10 +29,10 @@ from measuring import (
     peak_on_gpu,
     saved_bytes,
     summary,
-    table,
     times,
     write_result,
 )
+from page_text import table
 
 from refsam3d_nnunet.design import STEM_CHANNELS, window_size
 

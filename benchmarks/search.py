@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import studies
 import study_arguments
+from page_text import facts, number, product, signed, table, write_part
 from studies import CONFIGURATION, Json
-from study_page import facts, number, product, signed, table, write_part
 from study_report import told_machine
 
 from refsam3d_nnunet.config import NetworkConfig

@@ -33,10 +33,10 @@ from measuring import (
     saved_bytes,
     seconds,
     summary,
-    table,
     times,
     write_result,
 )
+from page_text import table
 from rivals import LITERAL, PRIMUS, RESENC, UNET, literal_forward
 
 MB = 2**20

@@ -1,65 +1,14 @@
-"""Markdown that studies of trainings share: parts of pages, tables, paired differences."""
+"""Markdown that studies of trainings share: means, paired differences, values of cases."""
 
 import math
-from pathlib import Path
 from typing import Any
+
+from page_text import number, signed
 
 from refsam3d_nnunet.comparison.paired import ALL
 from refsam3d_nnunet.comparison.statistics import MIN_CASES
-from refsam3d_nnunet.files import replacing
 
 Json = dict[str, Any]
-
-
-def write_part(path: Path, name: str, title: str, text: str) -> None:
-    """Writes a page, or the part of a page that is between the two markers.
-
-    Args:
-        path: The page.
-        name: Of the part, in its markers.
-        title: Of a new page.
-        text: Markdown of the part.
-
-    Raises:
-        ValueError: If there is a page without the markers.
-    """
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    body = f"{begin}\n{text}{end}\n"
-    page = f"# {title}\n\n{body}"
-    if path.is_file():
-        before, begun, rest = path.read_text(encoding="utf-8").partition(begin)
-        _, ended, after = rest.partition(f"{end}\n")
-        if not begun or not ended:
-            raise ValueError(f"{path} lacks the lines {begin} and {end} to write between")
-        page = before + body + after
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a table."""
-    ruled = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
-    return [ruled[0], f"|{'---|' * len(head)}", *ruled[1:]]
-
-
-def facts(told: Json) -> str:
-    """Names and values in a row, as of a machine."""
-    return ", ".join(f"{key} {value}" for key, value in told.items())
-
-
-def number(value: float | None) -> str:
-    """Three digits; a dash where there is no value."""
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def signed(value: float | None) -> str:
-    """Three digits and the sign; a dash where there is no value."""
-    return "-" if value is None or math.isnan(value) else f"{value:+.3f}"
-
-
-def product(numbers: list[float]) -> str:
-    """Extents along the axes."""
-    return " x ".join(f"{n:g}" for n in numbers)
 
 
 def mean_cell(row: Json) -> str:
@@ -112,8 +61,3 @@ def case_rows(run: Json, told: list[str], classes: list[str]) -> list[list[str]]
         mean = sum(known) / len(known) if known else math.nan
         rows.append([*told, case, number(mean), *map(number, values)])
     return rows
-
-
-def folded(title: str, lines: list[str]) -> list[str]:
-    """Lines that a reader has to open."""
-    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]

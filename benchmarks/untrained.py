@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contenders import OURS, planned
+from contenders import OURS, TEXT_DIM, WORDS, planned
 from contest import Problem, extent
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -25,7 +25,6 @@ from refsam3d_nnunet.files import replacing, write_json
 from refsam3d_nnunet.plans import DEFAULT_SCHEDULE, FORMAT, architecture, text_shape
 from refsam3d_nnunet.text.phrases import phrase_bank
 
-WORDS, TEXT_DIM = 9, 384
 CONFIGURATION = "3d_fullres"
 
 

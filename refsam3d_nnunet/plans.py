@@ -1,4 +1,4 @@
-"""The only code that knows the keys of ``plans.json``.
+"""The only code, beside :mod:`refsam3d_nnunet.same_model`, that knows the keys of ``plans.json``.
 
 Planner, trainer and predictor meet in that file. Beside the architecture of each configuration it
 has a block of ours::
@@ -20,9 +20,7 @@ has a block of ours::
     }
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from refsam3d_nnunet.config import PRESETS, NetworkConfig
@@ -49,8 +47,6 @@ DEFAULT_SCHEDULE: dict[str, float] = {
     "weight_decay": 0.02,
     "warmup_fraction": 0.05,
 }
-# What all folds of one model folder must share; the rest may differ from fold to fold.
-_SHARED_BY_FOLDS = ("format", "tuning", "class_prompts", "classes", "text")
 
 Json = dict[str, Any]
 
@@ -117,7 +113,7 @@ def complete_plans(
     block = plans["refsam3d"] if planned else new_block(settings)
     plans["refsam3d"] = block
     _check_format(block)
-    resolved = _resolved(plans, configuration)
+    resolved = resolved_configuration(plans, configuration)
     if resolved["architecture"]["network_class_name"] != NETWORK_CLASS:
         own = plans["configurations"][configuration]
         own["architecture"] = architecture(_design_for(resolved, settings, block["tuning"]))
@@ -213,63 +209,12 @@ def trained_classes(block: Json) -> list[ClassPhrases]:
     return [ClassPhrases(phrase, (phrase,)) for phrase in block["class_prompts"]]
 
 
-def block_of_folder(folder: Path, plans: Json, configuration: str) -> Json:
-    """Our block of the plan in a model folder, empty if no fold has been trained.
+def resolved_configuration(plans: Json, configuration: str) -> Json:
+    """A configuration with what it inherits.
 
     Raises:
-        ValueError: If its folds are of another model, see :func:`check_same_model`.
+        ValueError: If the plan has no such configuration.
     """
-    path = folder / "plans.json"
-    if not path.is_file() or not any(folder.glob("fold_*/checkpoint_*.pth")):
-        return {}
-    trained = json.loads(path.read_text(encoding="utf-8"))
-    check_same_model(plans, trained, configuration, folder)
-    return trained["refsam3d"]
-
-
-def check_same_model(plans: Json, trained: Json, configuration: str, folder: Path) -> None:
-    """Refuses to mix folds of different networks in one model folder.
-
-    Args:
-        plans: The plan about to be trained or validated.
-        trained: plans.json of the model folder, written by its first fold.
-        configuration: Name of the configuration.
-        folder: The model folder, for the message.
-
-    Raises:
-        ValueError: If architecture, tuning mode or prompts differ; the message names what.
-    """
-    here, there = plans["refsam3d"], trained.get("refsam3d", {})
-    differing = [
-        f"{key}: {_short(there.get(key))} there, {_short(here.get(key))} here"
-        for key in _SHARED_BY_FOLDS
-        if here.get(key) != there.get(key)
-    ]
-    if _family(here) != _family(there):
-        differing.append(f"family of the weights: {_family(there)} there, {_family(here)} here")
-    numbers = _resolved(plans, configuration)["architecture"]["arch_kwargs"]
-    others = _resolved(trained, configuration)["architecture"]["arch_kwargs"]
-    differing += [
-        f"{key}: {others.get(key)!r} there, {numbers.get(key)!r} here"
-        for key in {**others, **numbers}
-        if numbers.get(key) != others.get(key)
-    ]
-    if differing:
-        raise ValueError(
-            f"{folder} holds folds of another RefSAM3D model ({'; '.join(differing)}). Set the "
-            f"REFSAM3D_* variables as they were for those folds, or plan under a name of its own "
-            f"with 'nnUNetv2_plan_experiment -pl RefSAM3DPlanner -overwrite_plans_name NAME', "
-            f"or delete the folder."
-        )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 300 else f"{text[:300]}..."
-
-
-def _resolved(plans: Json, configuration: str) -> Json:
-    """A configuration with what it inherits."""
     if configuration not in plans["configurations"]:
         raise ValueError(
             f"The plan has no configuration {configuration!r}; it has "
@@ -278,7 +223,12 @@ def _resolved(plans: Json, configuration: str) -> Json:
     own = plans["configurations"][configuration]
     if "inherits_from" not in own:
         return own
-    return {**_resolved(plans, own["inherits_from"]), **own}
+    return {**resolved_configuration(plans, own["inherits_from"]), **own}
+
+
+def family_of(block: Mapping[str, Any]) -> str | None:
+    """Family of the pretrained weights; plans of before there were others have SAM's."""
+    return block.get("family") or ("sam" if block.get("checkpoint") else None)
 
 
 def _check_format(block: Mapping[str, Any]) -> None:
@@ -288,11 +238,6 @@ def _check_format(block: Mapping[str, Any]) -> None:
             f"refsam3d_nnunet reads format {FORMAT}: plan again with 'nnUNetv2_plan_experiment "
             f"-d DATASET -pl RefSAM3DPlanner', or install the version that wrote it."
         )
-
-
-def _family(block: Mapping[str, Any]) -> str | None:
-    """Family of the pretrained weights; plans of before there were others have SAM's."""
-    return block.get("family") or ("sam" if block.get("checkpoint") else None)
 
 
 def _refuse_contradictions(block: Json, config: NetworkConfig, settings: Settings) -> None:
@@ -308,7 +253,7 @@ def _refuse_contradictions(block: Json, config: NetworkConfig, settings: Setting
     for variable, asked, planned in (
         ("REFSAM3D_PRESET, or the size of REFSAM3D_CHECKPOINT,", settings.preset, config.preset),
         ("REFSAM3D_TUNING", settings.tuning, block["tuning"]),
-        ("The family of REFSAM3D_CHECKPOINT", settings.family, _family(block)),
+        ("The family of REFSAM3D_CHECKPOINT", settings.family, family_of(block)),
     ):
         if asked is not None and asked != planned:
             raise ValueError(

@@ -12,7 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from refsam3d_nnunet.label_manager import RefSAM3DLabelManager
 from refsam3d_nnunet.resampling import refsam3d_resample_logits
-from tests.test_resampling import KINDS, make_logits
+from tests.random_logits import KINDS, make_logits
 
 
 @pytest.fixture

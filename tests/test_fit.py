@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from refsam3d_nnunet.fit import LARGE_MEMORY_GB, TooLittleMemory, fit_to_memory, plan_patch
+from refsam3d_nnunet.design import design_network
+from refsam3d_nnunet.fit import (
+    LARGE_MEMORY_GB,
+    TooLittleMemory,
+    fit_to_memory,
+    largest_patch,
+    plan_patch,
+    smaller_batch,
+)
 from refsam3d_nnunet.memory import Task, step_gb
 
 CUBES, THICK, FLAT = (
@@ -71,6 +79,13 @@ def test_vit_t_is_taken_where_vit_s_would_have_a_small_patch(memory_gb):
     assert plan == planned(CUBES, memory_gb, "vit_t" if small else "vit_s")
 
 
+@pytest.mark.parametrize(
+    ("tuning", "kept"), [("scratch", False), ("full", True), ("adapter", True)]
+)
+def test_relative_positions_are_planned_for_pretrained_weights(tuning, kept):
+    assert planned(HEAD, 8, "vit_s", tuning).config.relative_position is kept
+
+
 def test_a_named_encoder_is_kept_or_refused():
     assert planned(CUBES, 1.3, "vit_s").config.preset == "vit_s"
     message = r"memory target of 1 GB is too small for vit_s.*set REFSAM3D_PRESET to a smaller"
@@ -121,3 +136,46 @@ def test_a_budget_of_tokens_may_be_given():
         return math.prod(fitted.config.grid_size)
 
     assert (tokens(None), tokens(4096), tokens(4095)) == (4096, 4096, 512)
+
+
+def fitted(memory_gb: float, preset: str = "vit_s"):
+    return fit_to_memory(
+        (160, 160, 160),
+        (1, 1, 1),
+        (200, 180, 400),
+        preset=preset,
+        task=Task(1, 3),
+        memory_gb=memory_gb,
+    )
+
+
+@pytest.mark.parametrize("memory_gb", [2.5, 4, 8, 24])
+def test_a_plan_uses_the_memory_it_may(memory_gb):
+    plan = fitted(memory_gb)
+    assert plan.patch_size == plan.config.padded_size
+    assert step_gb(plan.config, Task(1, 3), plan.batch_size) <= memory_gb
+    assert step_gb(plan.config, Task(1, 3), plan.batch_size + 1) > memory_gb
+
+
+def test_the_axis_that_covers_most_of_the_image_gives_way():
+    depth, height, width = fitted(2.5).patch_size
+    assert height < width
+    assert depth < width
+
+
+def test_a_target_too_small_for_one_patch_is_refused():
+    message = r"target of 0.5 GB is too small for vit_s.*patch of only .* takes .* GB.*Raise -gpu"
+    with pytest.raises(ValueError, match=message):
+        fitted(0.5)
+
+
+def test_the_first_patch_is_a_cube_in_mm_cut_to_the_image():
+    assert largest_patch((2, 1, 1), (100, 90, 300), 128**3) == [81, 90, 161]
+    assert largest_patch((1, 1), (30.4, 500), 64**2) == [30, 64]
+
+
+def test_a_batch_planned_for_another_network_is_cut_to_the_memory():
+    config = design_network((512, 512), (1, 1), "vit_s")
+    batch = smaller_batch(config, Task(1, 3), 100, memory_gb=8)
+    assert 2 < batch < 100
+    assert smaller_batch(config, Task(1, 3), 3, memory_gb=8) == 3

@@ -37,6 +37,7 @@ LAYERS = {
     "resampling": 1,
     "label_manager": 1,
     "plans": 1,
+    "same_model": 1,
     "terminal": 1,
     "text": 1,
     "network": 2,

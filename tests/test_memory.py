@@ -6,7 +6,6 @@ from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
 from refsam3d_nnunet.design import design_network
-from refsam3d_nnunet.fit import fit_to_memory, largest_patch, smaller_batch
 from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.memory import Task, parameters, saved_activations, step_gb
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
@@ -75,49 +74,6 @@ def test_parameters_are_counted_exactly(plan):
 def test_a_frozen_trunk_takes_less():
     config = design_network((128, 128, 128), (1, 1, 1), "vit_b")
     assert step_gb(config, Task(1, 3, "adapter"), 2) < 0.8 * step_gb(config, Task(1, 3, "full"), 2)
-
-
-def fitted(memory_gb: float, preset: str = "vit_s"):
-    return fit_to_memory(
-        (160, 160, 160),
-        (1, 1, 1),
-        (200, 180, 400),
-        preset=preset,
-        task=Task(1, 3),
-        memory_gb=memory_gb,
-    )
-
-
-@pytest.mark.parametrize("memory_gb", [2.5, 4, 8, 24])
-def test_a_plan_uses_the_memory_it_may(memory_gb):
-    plan = fitted(memory_gb)
-    assert plan.patch_size == plan.config.padded_size
-    assert step_gb(plan.config, Task(1, 3), plan.batch_size) <= memory_gb
-    assert step_gb(plan.config, Task(1, 3), plan.batch_size + 1) > memory_gb
-
-
-def test_the_axis_that_covers_most_of_the_image_gives_way():
-    depth, height, width = fitted(2.5).patch_size
-    assert height < width
-    assert depth < width
-
-
-def test_a_target_too_small_for_one_patch_is_refused():
-    message = r"target of 0.5 GB is too small for vit_s.*patch of only .* takes .* GB.*Raise -gpu"
-    with pytest.raises(ValueError, match=message):
-        fitted(0.5)
-
-
-def test_the_first_patch_is_a_cube_in_mm_cut_to_the_image():
-    assert largest_patch((2, 1, 1), (100, 90, 300), 128**3) == [81, 90, 161]
-    assert largest_patch((1, 1), (30.4, 500), 64**2) == [30, 64]
-
-
-def test_a_batch_planned_for_another_network_is_cut_to_the_memory():
-    config = design_network((512, 512), (1, 1), "vit_s")
-    batch = smaller_batch(config, Task(1, 3), 100, memory_gb=8)
-    assert 2 < batch < 100
-    assert smaller_batch(config, Task(1, 3), 3, memory_gb=8) == 3
 
 
 def test_a_hundred_prompts_take_little_more_memory_than_two(saved_bytes):

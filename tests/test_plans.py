@@ -8,35 +8,12 @@ from refsam3d_nnunet.environment import Settings, read_settings
 from refsam3d_nnunet.plans import (
     NETWORK_CLASS,
     architecture,
-    check_same_model,
-    complete_plans,
     network_config,
     new_block,
     text_shape,
     trained_classes,
 )
-from refsam3d_nnunet.text.phrases import ClassPhrases
-
-CLASSES = [
-    ClassPhrases("background", ("background",)),
-    ClassPhrases("Liver", ("liver", "the liver")),
-]
-
-
-def default_plans() -> dict:
-    """The parts of nnUNetPlans that matter here."""
-    return {
-        "configurations": {
-            "3d_fullres": {
-                "patch_size": [20, 56, 40],
-                "spacing": [3.0, 1.0, 1.0],
-                "batch_size": 2,
-                "normalization_schemes": ["ZScoreNormalization"],
-                "architecture": {"network_class_name": "somewhere.PlainConvUNet"},
-            },
-            "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
-        }
-    }
+from tests.default_plans import CLASSES, completed, default_plans
 
 
 def our_plans(**settings) -> dict:
@@ -44,12 +21,6 @@ def our_plans(**settings) -> dict:
     plans["refsam3d"] = new_block(Settings(**settings))
     config = design_network((24, 56, 40), (1, 1, 1), "vit_s")
     plans["configurations"]["3d_fullres"]["architecture"] = architecture(config)
-    return plans
-
-
-def completed(plans=None, settings=None, configuration="3d_fullres") -> dict:
-    plans = default_plans() if plans is None else plans
-    complete_plans(plans, configuration, settings or Settings(), CLASSES)
     return plans
 
 
@@ -65,6 +36,12 @@ def test_any_plan_gets_our_architecture_for_its_own_patch(configuration):
     assert config.preset == "vit_t"
     assert plans["refsam3d"]["class_prompts"] == ["background", "liver"]
     assert trained_classes(plans["refsam3d"]) == CLASSES
+
+
+@pytest.mark.parametrize(("checkpoint", "kept"), [(None, False), ("sam_vit_b.pth", True)])
+def test_relative_positions_are_those_of_pretrained_weights(checkpoint, kept):
+    plans = completed(settings=Settings(checkpoint=checkpoint))
+    assert network_config(plans["configurations"]["3d_fullres"]).relative_position is kept
 
 
 def test_a_2d_batch_for_a_unet_is_cut_to_the_memory():
@@ -164,16 +141,3 @@ def test_a_model_with_one_phrase_a_class_is_read():
     block = completed()["refsam3d"]
     del block["classes"]
     assert [one.training for one in trained_classes(block)] == [("background",), ("liver",)]
-
-
-def test_folds_of_different_networks_do_not_mix(tmp_path):
-    trained = completed(settings=Settings(preset="vit_s"))
-    check_same_model(copy.deepcopy(trained), trained, "3d_fullres", tmp_path)
-    longer = completed(settings=Settings(preset="vit_s", num_epochs=7))
-    check_same_model(longer, trained, "3d_fullres", tmp_path)
-    with pytest.raises(ValueError, match="embed_dim: 384 there, 192 here"):
-        check_same_model(completed(), trained, "3d_fullres", tmp_path)
-    renamed = copy.deepcopy(trained)
-    renamed["refsam3d"]["class_prompts"] = ["background", "spleen"]
-    with pytest.raises(ValueError, match="class_prompts: .*liver.*there, .*spleen.*here"):
-        check_same_model(renamed, trained, "3d_fullres", tmp_path)

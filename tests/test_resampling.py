@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from refsam3d_nnunet import resampling
 from refsam3d_nnunet.label_manager import RefSAM3DLabelManager
 from refsam3d_nnunet.resampling import DeferredLogits, refsam3d_resample_logits
+from tests.random_logits import KINDS, LABELS, ORDER, REGIONS, make_logits
 
 SPACINGS = ((1, 1, 1), (1, 1, 1))
 SHAPES = {  # of the network -> of the image
@@ -24,15 +25,7 @@ SHAPES = {  # of the network -> of the image
     "many slices to one": ((4, 7, 6), (1, 9, 5)),
     "unchanged": ((5, 7, 6), (5, 7, 6)),
 }
-LABELS = {"background": 0, "liver": 1, "spleen": 2, "aorta": 3}
-REGIONS = {"background": 0, "all": [1, 2, 3], "core": [2, 3], "enhancing": 3, "other": 4}
-ORDER = [1, 2, 3, 7]
-KINDS = pytest.mark.parametrize(("labels", "order"), [(LABELS, None), (REGIONS, ORDER)])
 GRIDS = pytest.mark.parametrize(("source", "wanted"), SHAPES.values(), ids=SHAPES)
-
-
-def make_logits(*shape, dtype=torch.float32, seed=0):
-    return (4 * torch.randn(4, *shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
 
 
 def of_nnunet(logits, wanted):

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
@@ -22,21 +21,16 @@ from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
 from refsam3d_nnunet.optim import WarmupPolyLR, adamw
 from refsam3d_nnunet.orientation import axes_that_keep_sides, geometries
-from refsam3d_nnunet.plans import (
-    TEXT_BANK,
-    block_of_folder,
-    complete_plans,
-    network_config,
-    text_shape,
-)
+from refsam3d_nnunet.plans import TEXT_BANK, complete_plans, network_config, text_shape
 from refsam3d_nnunet.pretrained.load import load_pretrained, settled
 from refsam3d_nnunet.run_record import RANDOM, run_record, told
+from refsam3d_nnunet.same_model import block_of_folder
 from refsam3d_nnunet.slim.backbone import BackboneFinder
 from refsam3d_nnunet.slim.training import moments_for, slim_down, wants_slim
 from refsam3d_nnunet.terminal import TrainingBar
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.names import mentions_side
-from refsam3d_nnunet.text.phrases import phrase_bank, training_phrases
+from refsam3d_nnunet.text.phrases import drawn_phrases, phrase_bank, training_phrases
 
 RECORD = "refsam3d_run.json"
 # Beside the plans of a data set: how its cases lie in the patient.
@@ -292,11 +286,9 @@ class RefSAM3DTrainer(nnUNetTrainer):
         return result
 
     def _draw_phrases(self) -> None:
-        """One phrase per class, the same on all ranks and again after a resumed run."""
+        """One phrase per class, another at every step."""
         text = self._bare_network().text
-        fold = 0 if self.fold == "all" else 1 + int(self.fold)
-        generator = np.random.default_rng([fold, self.current_epoch, self._iteration])
-        text.draw(generator.integers(text.num_phrases).tolist())
+        text.draw(drawn_phrases(text.num_phrases, self.fold, self.current_epoch, self._iteration))
 
     def plot_network_architecture(self) -> None:
         """nnU-Net's plot needs a package that no longer runs; the plan is the description."""

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from refsam3d_nnunet.text.names import (
     BACKGROUND,
     class_prompts,
@@ -115,6 +117,24 @@ def background_of(classes: Sequence[ClassPhrases]) -> int | None:
 def training_phrases(classes: Sequence[ClassPhrases]) -> list[str]:
     """What a model is trained with, in the order in which it stores their embeddings."""
     return [phrase for one in classes for phrase in one.training]
+
+
+def drawn_phrases(
+    num_phrases: Sequence[int], fold: int | str, epoch: int, iteration: int
+) -> list[int]:
+    """One phrase per class, the same on all ranks and again after a resumed run.
+
+    Args:
+        num_phrases: Phrases of each class.
+        fold: Its number, or "all".
+        epoch: Counted from 0.
+        iteration: Of this epoch, counted from 0.
+
+    Returns:
+        For each class the index of one of its phrases.
+    """
+    generator = np.random.default_rng([0 if fold == "all" else 1 + int(fold), epoch, iteration])
+    return generator.integers(num_phrases).tolist()
 
 
 def core(phrase: str) -> str:

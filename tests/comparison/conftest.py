@@ -1,9 +1,13 @@
 """Evaluations made of numbers, without images."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from refsam3d_nnunet.evaluation.table import COLUMNS, Evaluation
+
+DICE = np.random.default_rng(0).beta(8, 2, 30)  # of 30 cases
+FAST = {"resamples": 300}
 
 
 @pytest.fixture

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 LABELS = {
     "labels": {"background": 0, "kidney_left": 1, "kidney_right": 2},
@@ -102,6 +104,48 @@ def trained(planned) -> Workspace:
     """Fold 0 of the planned set, trained for an epoch, with probabilities."""
     planned.log = planned.run(f"nnUNetv2_train 901 3d_fullres 0 {TRAIN} --npz")
     return planned
+
+
+@pytest.fixture
+def make(planned, monkeypatch):
+    """Function that makes trainers, of fold 0 unless told, inside this process."""
+    for name, value in planned.environment({**SHORT, "REFSAM3D_NUM_EPOCHS": "4"}).items():
+        monkeypatch.setenv(name, value)
+    from refsam3d_nnunet.trainers.refsam3d_trainer import RefSAM3DTrainer
+
+    folder = planned.preprocessed / planned.name
+
+    def _make(fold: int = 0, *, plan: dict | None = None, labels: dict | None = None):
+        torch.manual_seed(fold)
+        plans = json.loads((folder / "RefSAM3DPlans.json").read_text())
+        plans["refsam3d"] |= plan or {}
+        dataset = json.loads((folder / "dataset.json").read_text())
+        dataset["labels"] = labels or dataset["labels"]
+        return RefSAM3DTrainer(plans, "3d_fullres", fold, dataset, torch.device("cpu"))
+
+    return _make
+
+
+@pytest.fixture
+def sam_file(tmp_path, monkeypatch) -> Path:
+    """An official-form checkpoint with random weights and the sizes of vit_t."""
+    from segment_anything.modeling.image_encoder import ImageEncoderViT
+
+    torch.manual_seed(5)
+    encoder = ImageEncoderViT(
+        img_size=64,
+        embed_dim=192,
+        depth=12,
+        num_heads=3,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=2,
+        global_attn_indexes=(2, 5, 8, 11),
+    )
+    path = tmp_path / "sam_vit_t.pth"
+    torch.save({f"image_encoder.{n}": t for n, t in encoder.state_dict().items()}, path)
+    monkeypatch.setenv("REFSAM3D_CHECKPOINT", str(path))
+    return path
 
 
 def write_dataset(folder: Path, variant: str, cases: int = 5) -> None:

@@ -1,4 +1,4 @@
-"""Slim checkpoints through the trainer, nnU-Net's commands and the predictor."""
+"""Slim checkpoints through the trainer and the predictor."""
 
 import json
 import shutil
@@ -12,9 +12,8 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 
 from refsam3d_nnunet.files import sha256_of
 from refsam3d_nnunet.network.slim import BACKBONE_HASH, backbone_hash, backbone_tensors
-from refsam3d_nnunet.slim.merge import export_zip, merge_checkpoint, merge_folder
-from tests.integration.conftest import TRAIN
-from tests.integration.test_trainer import batch_for, make, sam_file, save  # noqa: F401
+from refsam3d_nnunet.slim.merge import merge_checkpoint
+from tests.integration.trainer_steps import FINAL, backbones, batch_for, finish, load, save
 
 pytestmark = [
     pytest.mark.integration,
@@ -22,15 +21,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-FINAL = "checkpoint_final.pth"
-STOCK = (
-    "nnUNetv2_predict -d 901 -tr RefSAM3DTrainer -p RefSAM3DPlans -c 3d_fullres -device cpu"
-    " -npp 0 -nps 0 --disable_tta --save_probabilities"
-)
 
 
 @pytest.fixture
-def slim(make, sam_file, monkeypatch, planned):  # noqa: F811
+def slim(make, sam_file, monkeypatch, planned):
     """Makes slim trainers; what they leave is deleted."""
     monkeypatch.setenv("REFSAM3D_SLIM_CHECKPOINTS", "1")
 
@@ -45,27 +39,8 @@ def slim(make, sam_file, monkeypatch, planned):  # noqa: F811
     shutil.rmtree(planned.model(), ignore_errors=True)
 
 
-def finish(trainer, name=FINAL) -> Path:
-    """One step, and what nnU-Net leaves in a model folder."""
-    trainer.train_step(batch_for(trainer))
-    for name_, content in (("plans", trainer.plans_manager.plans), ("dataset", None)):
-        path = Path(trainer.output_folder_base) / f"{name_}.json"
-        path.write_text(json.dumps(content or trainer.dataset_json))
-    path = Path(trainer.output_folder) / name
-    save(trainer, path)
-    return path
-
-
-def load(path: Path) -> dict:
-    return torch.load(path, weights_only=False)
-
-
 def equal(one: dict, other: dict) -> bool:
     return set(one) == set(other) and all(torch.equal(t, other[name]) for name, t in one.items())
-
-
-def backbones(model: Path) -> list[Path]:
-    return sorted(model.glob("refsam3d_backbone_*.safetensors"))
 
 
 def test_a_slim_checkpoint_and_its_backbone_are_the_whole_network(slim):
@@ -119,7 +94,7 @@ def test_only_the_latest_has_moments(slim):
     assert trainer.optimizer.state
 
 
-def test_a_resumed_run_takes_the_next_step_of_an_uninterrupted_one(slim, sam_file, monkeypatch):  # noqa: F811
+def test_a_resumed_run_takes_the_next_step_of_an_uninterrupted_one(slim, sam_file, monkeypatch):
     first = slim()
     finish(first, "checkpoint_latest.pth")
     first.current_epoch, first._iteration = 1, 0
@@ -181,7 +156,7 @@ def test_pretrained_weights_from_slim_to_slim(slim):
     assert second._weights["from"] == "another training, by -pretrained_weights"
 
 
-def test_pretrained_weights_beside_another_backbone_are_refused(slim, sam_file, planned):  # noqa: F811
+def test_pretrained_weights_beside_another_backbone_are_refused(slim, sam_file, planned):
     path = finish(slim(0))
     kept = sam_file.with_name("elsewhere.pth")
     path.rename(kept)
@@ -196,7 +171,7 @@ def test_pretrained_weights_beside_another_backbone_are_refused(slim, sam_file, 
     assert backbone_hash(load(kept)["network_weights"]) in str(caught.value)
 
 
-def test_another_backbone_in_one_model_folder_is_refused(slim, sam_file):  # noqa: F811
+def test_another_backbone_in_one_model_folder_is_refused(slim, sam_file):
     finish(slim(0))
     other = torch.load(sam_file, weights_only=True)
     torch.save({name: tensor + 1 for name, tensor in other.items()}, sam_file)
@@ -204,7 +179,7 @@ def test_another_backbone_in_one_model_folder_is_refused(slim, sam_file):  # noq
         slim(1)
 
 
-def test_a_backbone_that_differs_by_rounding_is_taken_over(slim, sam_file):  # noqa: F811
+def test_a_backbone_that_differs_by_rounding_is_taken_over(slim, sam_file):
     """Resampling gives other last digits on another machine."""
     path = finish(slim(0))
     other = torch.load(sam_file, weights_only=True)
@@ -216,7 +191,7 @@ def test_a_backbone_that_differs_by_rounding_is_taken_over(slim, sam_file):  # n
     assert trained == sha256_of(backbone)
 
 
-def test_nothing_is_frozen_in_the_other_modes(make, monkeypatch):  # noqa: F811
+def test_nothing_is_frozen_in_the_other_modes(make, monkeypatch):
     monkeypatch.setenv("REFSAM3D_SLIM_CHECKPOINTS", "1")
     with pytest.raises(ValueError, match="in tuning mode 'scratch' nothing is frozen"):
         make()
@@ -263,78 +238,3 @@ def test_our_predictor_looks_into_the_folder_that_was_named(slim, tmp_path):
     with pytest.raises(FileNotFoundError, match="REFSAM3D_BACKBONE"):
         predictor_of(moved, FINAL, folds=(0,))
     assert predictor_of(moved, FINAL, RefSAM3DPredictor, folds=(0,)).network
-
-
-@pytest.fixture(scope="module")
-def model(planned, tmp_path_factory):
-    """Two slim folds, trained, validated and ensembled by nnU-Net's own commands."""
-    from tests.pretrained.sam_states import make_sam
-
-    torch.manual_seed(0)
-    sam = tmp_path_factory.mktemp("sam") / "sam_vit_t.pth"
-    torch.save(make_sam(dim=192, depth=12, heads=3).state_dict(), sam)
-    planned.edit_plans(
-        "RefSAM3DPlans",
-        lambda plans: plans["refsam3d"].update(tuning="adapter", checkpoint=str(sam)),
-    )
-    shutil.rmtree(planned.model(), ignore_errors=True)
-    planned.log = planned.run(
-        f"nnUNetv2_train 901 3d_fullres 0 {TRAIN}", REFSAM3D_SLIM_CHECKPOINTS="1"
-    )
-    planned.run(
-        f"nnUNetv2_train 901 3d_fullres 1 {TRAIN}",
-        f"nnUNetv2_train 901 3d_fullres 0 {TRAIN} --val --val_best",
-        f"nnUNetv2_train 901 3d_fullres 0 {TRAIN} --c",
-    )
-    return planned
-
-
-def predict(space, out: Path, **extra: str) -> dict[str, bytes]:
-    images = space.raw / space.name / "imagesTs"
-    space.run(f"{STOCK} -f 0 1 -i {images} -o {out}", **extra)
-    return {path.name: path.read_bytes() for path in sorted(out.glob("*.n*"))}
-
-
-def test_commands(model, tmp_path):
-    """Train, predict, and pass on: by our export it works, by nnU-Net's it says what is missing."""
-    assert "SLIM CHECKPOINTS" in model.log
-    states = [load(model.model() / f"fold_{i}" / FINAL)["network_weights"] for i in (0, 1)]
-    (backbone,) = backbones(model.model())
-    assert {backbone_hash(state) for state in states} == {sha256_of(backbone)}
-    wanted = predict(model, tmp_path / "slim")
-    assert {Path(name).suffix for name in wanted} == {".gz", ".npz"}
-
-    (tmp_path / "empty").mkdir()
-    empty = {"nnUNet_results": str(tmp_path / "empty")}
-    model.run(
-        "nnUNetv2_export_model_to_zip -d 901 -c 3d_fullres -tr RefSAM3DTrainer -p RefSAM3DPlans"
-        f" -f 0 1 -o {tmp_path / 'stock.zip'}"
-    )
-    model.run(f"nnUNetv2_install_pretrained_model_from_zip {tmp_path / 'stock.zip'}", **empty)
-    images = model.raw / model.name / "imagesTs"
-    done = model.try_run(f"{STOCK} -f 0 1 -i {images} -o {tmp_path / 'no'}", **empty)
-    assert done.returncode != 0
-    for told in (
-        backbone.name,
-        sha256_of(backbone),
-        "refsam3d weights export",
-        empty["nnUNet_results"],
-    ):
-        assert told in done.stderr
-
-    shutil.rmtree(tmp_path / "empty" / model.name)
-    exported = export_zip(model.model(), tmp_path / "ours.zip")
-    assert exported == [model.model() / f"fold_{i}" / FINAL for i in (0, 1)]
-    model.run(f"nnUNetv2_install_pretrained_model_from_zip {tmp_path / 'ours.zip'}", **empty)
-    assert predict(model, tmp_path / "exported", **empty) == wanted
-    installed = tmp_path / "empty" / model.name / model.model().name
-    assert "slim" not in json.loads((installed / "plans.json").read_text())["refsam3d"]
-    assert "slim" in json.loads((model.model() / "plans.json").read_text())["refsam3d"]
-
-    copy = tmp_path / "copy"
-    shutil.copytree(model.results, copy)
-    merged = merge_folder(copy / model.name / model.model().name)
-    assert {path.name for path in merged} == {FINAL, "checkpoint_best.pth"}
-    for path in copy.rglob("refsam3d_backbone_*"):
-        path.unlink()
-    assert predict(model, tmp_path / "merged", nnUNet_results=str(copy)) == wanted

@@ -1,15 +1,13 @@
 """The trainer's own promises, step by step and without nnU-Net's data loaders."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
-from segment_anything.modeling.image_encoder import ImageEncoderViT
 
-from tests.integration.conftest import SHORT
+from tests.integration.trainer_steps import batch_for, save
 
 pytestmark = [
     pytest.mark.integration,
@@ -17,44 +15,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-
-
-@pytest.fixture
-def make(planned, monkeypatch):
-    """Makes trainers of fold 0 inside this process."""
-    for name, value in planned.environment({**SHORT, "REFSAM3D_NUM_EPOCHS": "4"}).items():
-        monkeypatch.setenv(name, value)
-    from refsam3d_nnunet.trainers.refsam3d_trainer import RefSAM3DTrainer
-
-    folder = planned.preprocessed / planned.name
-
-    def _make(fold: int = 0, *, plan: dict | None = None, labels: dict | None = None):
-        torch.manual_seed(fold)
-        plans = json.loads((folder / "RefSAM3DPlans.json").read_text())
-        plans["refsam3d"] |= plan or {}
-        dataset = json.loads((folder / "dataset.json").read_text())
-        dataset["labels"] = labels or dataset["labels"]
-        return RefSAM3DTrainer(plans, "3d_fullres", fold, dataset, torch.device("cpu"))
-
-    return _make
-
-
-def batch_for(trainer) -> dict:
-    generator = torch.Generator().manual_seed(1)
-    patch = trainer.configuration_manager.patch_size
-    labels = torch.randint(0, 3, (2, 1, *patch), generator=generator).float()
-    targets = [
-        labels[:, :, :: round(1 / d), :: round(1 / h), :: round(1 / w)]
-        for d, h, w in trainer._get_deep_supervision_scales()
-    ]
-    return {"data": torch.randn(2, 1, *patch, generator=generator), "target": targets}
-
-
-def save(trainer, path: Path) -> None:
-    """Saves as after a first epoch, whose results nnU-Net's logger must hold."""
-    for key, value in (("mean_fg_dice", 0.5), ("dice_per_class_or_region", [0.5, 0.5])):
-        trainer.logger.log(key, value, 0)
-    trainer.save_checkpoint(str(path))
 
 
 def test_a_resumed_run_takes_the_next_step_of_an_uninterrupted_one(make, tmp_path):
@@ -107,26 +67,6 @@ def test_loss_goes_down_on_one_batch(make):
     batch = batch_for(trainer)
     losses = [trainer.train_step(batch)["loss"] for _ in range(4)]
     assert losses[-1] < losses[0]
-
-
-@pytest.fixture
-def sam_file(tmp_path, monkeypatch) -> Path:
-    """An official-form checkpoint with random weights and the sizes of vit_t."""
-    torch.manual_seed(5)
-    encoder = ImageEncoderViT(
-        img_size=64,
-        embed_dim=192,
-        depth=12,
-        num_heads=3,
-        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=2,
-        global_attn_indexes=(2, 5, 8, 11),
-    )
-    path = tmp_path / "sam_vit_t.pth"
-    torch.save({f"image_encoder.{n}": t for n, t in encoder.state_dict().items()}, path)
-    monkeypatch.setenv("REFSAM3D_CHECKPOINT", str(path))
-    return path
 
 
 def adapting(make, sam_file, monkeypatch):

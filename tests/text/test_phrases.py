@@ -10,6 +10,7 @@ from refsam3d_nnunet.text.phrases import (
     TEMPLATES,
     ClassPhrases,
     core,
+    drawn_phrases,
     meaning,
     phrase_bank,
     split_side,
@@ -130,6 +131,22 @@ def test_phrases_survive_json():
 )
 def test_sides_are_structure(phrase, side, base):
     assert split_side(phrase) == (side, base)
+
+
+def test_every_step_draws_anew_and_every_fold_from_a_seed_of_its_own():
+    counts = [16] * 6
+    steps = [(epoch, iteration) for epoch in range(3) for iteration in range(3)]
+    by_fold = {
+        fold: [drawn_phrases(counts, fold, *step) for step in steps] for fold in ("all", 0, 1)
+    }
+    drawn = [tuple(choice) for choices in by_fold.values() for choice in choices]
+    assert len(set(drawn)) == len(drawn)
+    assert by_fold[1] == [drawn_phrases(counts, "1", *step) for step in steps]
+
+
+def test_what_is_drawn_is_a_phrase_of_its_class_and_any_may_be():
+    drawn = [drawn_phrases([1, 2, 3], "all", 0, iteration) for iteration in range(50)]
+    assert [set(choices) for choices in zip(*drawn, strict=True)] == [{0}, {0, 1}, {0, 1, 2}]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -1,6 +1,5 @@
-"""Bringing weights here: by name, from a copy, and files of one's own."""
+"""Bringing weights here: by name, and from a copy."""
 
-import logging
 import subprocess
 import sys
 import time
@@ -10,9 +9,10 @@ import pytest
 from huggingface_hub import constants
 
 from refsam3d_nnunet.weights import store
-from refsam3d_nnunet.weights.fetch import add, get
+from refsam3d_nnunet.weights.fetch import get
 from refsam3d_nnunet.weights.hashes import recorded_hash
 from refsam3d_nnunet.weights.registry import REGISTRY, Entry, Hub, Package
+from tests.weights.conftest import files
 from tests.weights.loopback import CONTENT, DIGEST, OTHER, SIZE, Answer, sha256
 
 TWO = """
@@ -29,17 +29,6 @@ print(get("tiny"))
 def tiny(server, store_folder, monkeypatch):
     monkeypatch.setitem(REGISTRY, "tiny", server.entry())
     return store_folder / "tiny.pth"
-
-
-@pytest.fixture
-def told(caplog):
-    caplog.set_level(logging.INFO, logger="refsam3d_nnunet")
-    return caplog
-
-
-def files(folder):
-    """Names of what lies in a folder, locks left out."""
-    return sorted(file.name for file in folder.iterdir() if file.suffix != ".lock")
 
 
 def test_get_tells_licence_and_citation_and_notes_the_hash(tiny, told):
@@ -237,70 +226,3 @@ def test_a_folder_of_the_hub_is_no_single_file(hub, tmp_path):
     (tmp_path / "x").touch()
     with pytest.raises(ValueError, match="several files.*REFSAM3D_TEXT_ENCODER=FOLDER"):
         get("text", tmp_path / "x")
-
-
-@pytest.fixture
-def mine(tmp_path, store_folder):
-    path = tmp_path / "mine.pth"
-    path.write_bytes(CONTENT)
-    return path
-
-
-def test_a_file_of_ones_own(mine, store_folder):
-    path = add(mine)
-    assert path == store_folder / "mine.pth"
-    assert store.locate("mine") == path
-    assert recorded_hash(path) == DIGEST
-    assert add(mine, "other") == store_folder / "other.pth"
-    assert add(mine, "third.pth") == store_folder / "third.pth"
-    assert mine.exists()
-
-
-def test_another_file_of_that_name_stays_unless_told(mine, store_folder, told):
-    path = add(mine)
-    assert add(mine) == path
-    assert "The same file is here as mine" in told.text
-    mine.write_bytes(OTHER)
-    with pytest.raises(ValueError, match=f"SHA-256 {DIGEST[:12]}.* --name, or --replace it"):
-        add(mine)
-    assert path.read_bytes() == CONTENT
-    add(mine, replace=True)
-    assert path.read_bytes() == OTHER
-    assert f"Replacing {path}, which has SHA-256 {DIGEST}" in told.text
-    assert store.locate("mine") == path
-
-
-def test_a_name_stands_for_one_file(mine, store_folder):
-    add(mine)
-    other = mine.with_suffix(".onnx")
-    other.write_bytes(OTHER)
-    with pytest.raises(ValueError, match="is another file here"):
-        add(other)
-    add(other, replace=True)
-    assert files(store_folder) == ["mine.onnx", "mine.onnx.sha256"]
-
-
-def test_a_damaged_file_of_ones_own(mine, store_folder):
-    add(mine).write_bytes(OTHER)
-    with pytest.raises(ValueError, match="damaged.*`refsam3d weights add FILE --name mine --rep"):
-        store.locate("mine")
-
-
-@pytest.mark.parametrize(
-    ("file", "name", "match"),
-    [
-        ("mine.pth", "../mine", "cannot be a name"),
-        ("mine.pth", "sam_vit_b", "published file of sam_vit_b"),
-        ("mine.txt", None, "does not end in .pth"),
-    ],
-)
-def test_what_cannot_be_added(mine, store_folder, file, name, match):
-    (mine.parent / file).write_bytes(CONTENT)
-    with pytest.raises(ValueError, match=match):
-        add(mine.parent / file, name)
-    assert not store_folder.exists()
-
-
-def test_nothing_to_add(tmp_path, store_folder):
-    with pytest.raises(FileNotFoundError, match="no file .*x.pth to add"):
-        add(tmp_path / "x.pth")
