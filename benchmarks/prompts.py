@@ -240,7 +240,7 @@ def _arguments() -> argparse.Namespace:
     add("-o", dest="output", type=Path, required=True, metavar="OUT")
     add("-f", dest="fold", default="0", help="fold whose validation cases are used")
     add("-chk", dest="checkpoint", default=FINAL)
-    add("-device", default="auto", choices=("auto", "cpu", "cuda"))
+    add("-device", "--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--cases", type=int, help="at most so many cases")
     add("--wordings", type=int, default=4, help="trained and held-out wordings (default: 4 each)")
     return parser.parse_args()

@@ -57,9 +57,10 @@ between columns are what is asked.
 *trained*: other phrases of the training; *held out*: templates and synonyms that training never
 saw, as `refsam3d predict` says them, with the nearest trained phrase; *alone*: the same without it
 (`--verbatim`); *sides exchanged*: left and right exchanged in the prompts, each mask compared with
-the side that was named; *moved on*: every phrase in the place of the next class.
+the side that was named; *moved on*: every class said by the phrase of the next, each mask compared
+with the structure of that phrase.
 
-As predicted, masks of two classes never overlap. The second table of a set is of masks against the
+In a prediction, masks of two classes never overlap. The second table of a set is of masks against the
 background alone, with the other prompts not asked.
 """
 SECTIONS = {

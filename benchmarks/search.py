@@ -32,7 +32,7 @@ from refsam3d_nnunet.config import NetworkConfig
 from refsam3d_nnunet.crossval.dataset import read_json
 from refsam3d_nnunet.design import design_network
 from refsam3d_nnunet.files import write_json
-from refsam3d_nnunet.plans import DEFAULT_SCHEDULE, architecture
+from refsam3d_nnunet.plans import DEFAULT_SCHEDULE, architecture, network_config
 
 BASE_PLANS, TRAINER = "RefSAM3DSearch", "RefSAM3DTrainerVariant"
 SHIPPED = "shipped"
@@ -104,8 +104,7 @@ def changed_plan(plan: Json, variant: str) -> Json:
         if value in BY_TRAINER.get(name, ()):
             continue
         if name == "preset":
-            config = design_network(configuration["patch_size"], configuration["spacing"], value)
-            configuration["architecture"] = architecture(config)
+            configuration |= _redesigned(configuration, configuration["patch_size"], value)
         elif name in DEFAULT_SCHEDULE:
             schedule[name] = json.loads(value)
         elif name in numbers:
@@ -132,17 +131,23 @@ def _prepare(
     write_json(folder / "splits_final.json", studies.first_fold(folder, base))
     configuration = base["configurations"][CONFIGURATION]
     patch = args.patch or configuration["patch_size"]
-    config = design_network(patch, configuration["spacing"], args.preset)
-    configuration |= {
-        "patch_size": list(patch),
-        "batch_size": args.batch,
-        "architecture": architecture(config),
-    }
+    configuration |= {"batch_size": args.batch} | _redesigned(configuration, patch, args.preset)
     for variant in args.variants:
         plan = changed_plan(base, variant)
         for seed in range(args.seeds):
             named = Run(name, variant, args.steps, seed).plans
             write_json(folder / f"{named}.json", {**plan, "plans_name": named})
+
+
+def _redesigned(configuration: Json, patch: Sequence[int], preset: str) -> Json:
+    """Patch and architecture, with or without relative positions as was planned."""
+    config = design_network(
+        patch,
+        configuration["spacing"],
+        preset,
+        relative_position=network_config(configuration).relative_position,
+    )
+    return {"patch_size": list(patch), "architecture": architecture(config)}
 
 
 def _record(run: Run, out: Path) -> Json:
@@ -178,7 +183,7 @@ def _write(runs: Sequence[Run], args: argparse.Namespace, out: Path) -> None:
     write_json(out / "search.json", result)
     for page in (out / "search.md", args.write):
         if page:
-            write_part(page, "search", "Search of architectures", markdown(result))
+            write_part(page, args.part, "Search of architectures", markdown(result))
 
 
 def markdown(result: Json) -> str:
@@ -189,7 +194,7 @@ def markdown(result: Json) -> str:
         runs = [run for run in result["runs"] if run["dataset"] == dataset]
         patch, batch = product(runs[0]["patch"]), runs[0]["batch"]
         steps = [sum(one["steps"] for one in runs[0]["epochs"][: i + 1]) for i in range(EPOCHS)]
-        lines += ["", f"## {dataset[11:]}", "", f"Patch {patch}, batch {batch}.", ""]
+        lines += ["", f"### {dataset[11:]}", "", f"Patch {patch}, batch {batch}.", ""]
         head = ["variant", "seed", *(f"Dice at {n}" for n in steps), f"loss at {steps[-1]}"]
         rows = [_row(run) for run in runs]
         lines += table([*head, "s per step", "parameters"], rows)
@@ -224,6 +229,7 @@ def _arguments() -> argparse.Namespace:
     add("--batch", type=int, default=2)
     add("--steps", type=int, default=200)
     add("--seeds", type=int, default=1, help="repetitions of every run")
+    add("--part", default="search", metavar="NAME", help="of the page, between its markers")
     parser.set_defaults(val_iterations=16)
     args = study_arguments.parsed(parser)
     if args.steps < EPOCHS or args.steps % EPOCHS:

@@ -29,8 +29,8 @@ def default_preset(patch_size: Sequence[int]) -> str:
 def has_relative_position(tuning: str) -> bool:
     """Whether attention has SAM's relative positions: where pretrained weights are tuned.
 
-    Without such weights they take a tenth of a training step and gain nothing over the tables of
-    absolute positions, see documentation/search.md.
+    Without such weights they cost operations and gain nothing over the tables of absolute
+    positions, see documentation/planning.md and documentation/search.md.
 
     Args:
         tuning: Mode of tuning.

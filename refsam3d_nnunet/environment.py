@@ -1,7 +1,9 @@
 """The environment variables, read in one place and checked at once."""
 
+import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ class Settings:
         num_epochs: ``REFSAM3D_NUM_EPOCHS``.
         iterations_per_epoch: ``REFSAM3D_ITERATIONS_PER_EPOCH``.
         val_iterations: ``REFSAM3D_VAL_ITERATIONS``.
+        initial_lr: ``REFSAM3D_INITIAL_LR``, learning rate after warm-up.
         slim_checkpoints: ``REFSAM3D_SLIM_CHECKPOINTS``, 1 or 0: leave the frozen encoder out.
         backbone: ``REFSAM3D_BACKBONE``, the frozen encoder of slim checkpoints, or its folder.
     """
@@ -40,6 +43,7 @@ class Settings:
     num_epochs: int | None = None
     iterations_per_epoch: int | None = None
     val_iterations: int | None = None
+    initial_lr: float | None = None
     slim_checkpoints: bool | None = None
     backbone: Path | None = None
 
@@ -51,12 +55,13 @@ class Settings:
                 f"REFSAM3D_TUNING is {self.tuning!r}; there are {', '.join(TUNING_MODES)}."
             )
 
-    def schedule(self) -> dict[str, int]:
+    def schedule(self) -> dict[str, float]:
         """The numbers of the schedule that were asked for."""
         asked = {
             "num_epochs": self.num_epochs,
             "iterations_per_epoch": self.iterations_per_epoch,
             "val_iterations": self.val_iterations,
+            "initial_lr": self.initial_lr,
         }
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -79,39 +84,56 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         ValueError: If a value is not one of those wanted; the message names the variable.
     """
+    read = _Variables(environ)
+    return Settings(
+        preset=read.text("REFSAM3D_PRESET"),
+        checkpoint=read.text("REFSAM3D_CHECKPOINT"),
+        decoder_checkpoint=read.text("REFSAM3D_DECODER_CHECKPOINT"),
+        tuning=read.text("REFSAM3D_TUNING"),
+        text_encoder=read.text("REFSAM3D_TEXT_ENCODER"),
+        prompts_file=read.path("REFSAM3D_PROMPTS_FILE"),
+        prompts=read.text("REFSAM3D_PROMPTS"),
+        num_epochs=read.count("REFSAM3D_NUM_EPOCHS"),
+        iterations_per_epoch=read.count("REFSAM3D_ITERATIONS_PER_EPOCH"),
+        val_iterations=read.count("REFSAM3D_VAL_ITERATIONS"),
+        initial_lr=read.positive("REFSAM3D_INITIAL_LR"),
+        slim_checkpoints=read.yes_or_no("REFSAM3D_SLIM_CHECKPOINTS"),
+        backbone=read.path("REFSAM3D_BACKBONE"),
+    )
 
-    def text(name: str) -> str | None:
-        return environ.get(name, "").strip() or None
 
-    def count(name: str) -> int | None:
-        value = text(name)
+class _Variables:
+    """Values of variables in the form that is wanted, None where a variable is not set."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+
+    def text(self, name: str) -> str | None:
+        return self.environ.get(name, "").strip() or None
+
+    def path(self, name: str) -> Path | None:
+        value = self.text(name)
+        return Path(value).expanduser() if value else None
+
+    def count(self, name: str) -> int | None:
+        value = self.text(name)
         if value is None:
             return None
         if not value.isdecimal() or int(value) < 1:
             raise ValueError(f"{name} must be a positive whole number, got {value!r}.")
         return int(value)
 
-    def yes_or_no(name: str) -> bool | None:
-        value = text(name)
+    def positive(self, name: str) -> float | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        with suppress(ValueError):
+            if 0 < float(value) < math.inf:
+                return float(value)
+        raise ValueError(f"{name} must be a positive number, got {value!r}.")
+
+    def yes_or_no(self, name: str) -> bool | None:
+        value = self.text(name)
         if value not in (None, "0", "1"):
             raise ValueError(f"{name} must be 1 (yes) or 0 (no), got {value!r}.")
         return None if value is None else value == "1"
-
-    def path(name: str) -> Path | None:
-        value = text(name)
-        return Path(value).expanduser() if value else None
-
-    return Settings(
-        preset=text("REFSAM3D_PRESET"),
-        checkpoint=text("REFSAM3D_CHECKPOINT"),
-        decoder_checkpoint=text("REFSAM3D_DECODER_CHECKPOINT"),
-        tuning=text("REFSAM3D_TUNING"),
-        text_encoder=text("REFSAM3D_TEXT_ENCODER"),
-        prompts_file=path("REFSAM3D_PROMPTS_FILE"),
-        prompts=text("REFSAM3D_PROMPTS"),
-        num_epochs=count("REFSAM3D_NUM_EPOCHS"),
-        iterations_per_epoch=count("REFSAM3D_ITERATIONS_PER_EPOCH"),
-        val_iterations=count("REFSAM3D_VAL_ITERATIONS"),
-        slim_checkpoints=yes_or_no("REFSAM3D_SLIM_CHECKPOINTS"),
-        backbone=path("REFSAM3D_BACKBONE"),
-    )

@@ -5,7 +5,7 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-from refsam3d_nnunet.design import design_network
+from refsam3d_nnunet.design import design_network, has_relative_position
 from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.memory import Task, parameters, saved_activations, step_gb
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
@@ -25,6 +25,9 @@ WORDS, TEXT_DIM = 6, 384
 
 def planned(plan) -> tuple[RefSAM3D, Task, torch.Tensor]:
     patch, spacing, preset, tuning, channels, labels, prompts = plan
+    config = design_network(
+        patch, spacing, preset, relative_position=has_relative_position(tuning)
+    )
     network = RefSAM3D(
         channels,
         prompts,
@@ -32,7 +35,7 @@ def planned(plan) -> tuple[RefSAM3D, Task, torch.Tensor]:
         text_words=WORDS,
         label_channels=labels,
         deep_supervision=True,
-        **design_network(patch, spacing, preset).to_json(),
+        **config.to_json(),
     )
     apply_tuning(network, tuning)
     task = Task(channels, prompts, tuning, TEXT_DIM, labels)

@@ -6,6 +6,7 @@ import pytest
 from refsam3d_nnunet.design import design_network
 from refsam3d_nnunet.environment import Settings, read_settings
 from refsam3d_nnunet.plans import (
+    DEFAULT_SCHEDULE,
     NETWORK_CLASS,
     architecture,
     network_config,
@@ -67,11 +68,20 @@ def test_environment_shortens_the_schedule():
     assert schedule["val_iterations"] == 50
 
 
+def test_environment_sets_the_learning_rate():
+    settings = read_settings({"REFSAM3D_INITIAL_LR": "1e-3"})
+    schedule = completed(settings=settings)["refsam3d"]["schedule"]
+    assert schedule == {**DEFAULT_SCHEDULE, "initial_lr": 0.001}
+
+
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
         ({"REFSAM3D_NUM_EPOCHS": "0"}, "REFSAM3D_NUM_EPOCHS must be a positive.*got '0'"),
         ({"REFSAM3D_NUM_EPOCHS": "1e3"}, "got '1e3'"),
+        ({"REFSAM3D_INITIAL_LR": "0"}, "REFSAM3D_INITIAL_LR must be a positive number, got '0'"),
+        ({"REFSAM3D_INITIAL_LR": "nan"}, "got 'nan'"),
+        ({"REFSAM3D_INITIAL_LR": "fast"}, "got 'fast'"),
         ({"REFSAM3D_PRESET": "vit_x"}, "Unknown preset 'vit_x'"),
         ({"REFSAM3D_TUNING": "lora"}, "REFSAM3D_TUNING is 'lora'; there are adapter"),
     ],

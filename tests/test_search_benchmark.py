@@ -53,6 +53,15 @@ def test_a_variant_changes_what_it_names_and_nothing_else(search, plan):
     assert config_of(changed).embed_dim == config_of(plan).embed_dim
 
 
+@pytest.mark.parametrize("planned", [True, False])
+def test_another_preset_keeps_or_lacks_relative_positions_as_planned(search, plan, planned):
+    plan["configurations"]["3d_fullres"]["architecture"] = architecture(
+        design_network(PATCH, SPACING, "vit_t", relative_position=planned)
+    )
+    config = config_of(search.changed_plan(plan, "preset=vit_s"))
+    assert (config.preset, config.relative_position) == ("vit_s", planned)
+
+
 def test_a_preset_comes_with_all_of_its_numbers(search, plan):
     changed = search.changed_plan(plan, "preset=vit_s+relative_position=false")
     config = config_of(changed)
@@ -125,7 +134,7 @@ def test_the_table(search):
     run |= {"patch": list(PATCH), "batch": 2, "parameters": 9_600_000, "epochs": epochs}
     text = search.markdown({"command": "COMMAND", "machine": {"cores": 1}, "runs": [run]})
     assert "    COMMAND" in text
-    assert "## chaos" in text
+    assert "### chaos" in text
     assert "Patch 40 x 40 x 48, batch 2." in text
     assert "Dice at 50 | Dice at 100 | Dice at 150 | Dice at 200 | loss at 200" in text
     row = "| stem=2 | 0 | - | 0.250 | 0.500 | 0.750 | -0.250 | 0.50 | 9.6 M |"

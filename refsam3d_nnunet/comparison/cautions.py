@@ -13,7 +13,7 @@ from refsam3d_nnunet.evaluation.table import Evaluation
 with crossval_extra():
     import pandas as pd
 
-SMALL_SAMPLE = 50  # below, rare failures make intervals too short: see benchmarks/statistics.py
+SMALL_SAMPLE = 50  # below, rare failures make intervals too short: see benchmarks/intervals.py
 
 
 def cautions(
