@@ -60,8 +60,8 @@ saw, as `refsam3d predict` says them, with the nearest trained phrase; *alone*: 
 the side that was named; *moved on*: every class said by the phrase of the next, each mask compared
 with the structure of that phrase.
 
-In a prediction, masks of two classes never overlap. The second table of a set is of masks against the
-background alone, with the other prompts not asked.
+In a prediction, masks of two classes never overlap. The second table of a set is of masks against
+the background alone, with the other prompts not asked.
 """
 SECTIONS = {
     "speed": ("Steps and forwards", SPEED, speed.markdown),

@@ -25,9 +25,7 @@ WORDS, TEXT_DIM = 6, 384
 
 def planned(plan) -> tuple[RefSAM3D, Task, torch.Tensor]:
     patch, spacing, preset, tuning, channels, labels, prompts = plan
-    config = design_network(
-        patch, spacing, preset, relative_position=has_relative_position(tuning)
-    )
+    config = design_network(patch, spacing, preset, relative_position=has_relative_position(tuning))
     network = RefSAM3D(
         channels,
         prompts,
