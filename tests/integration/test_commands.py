@@ -112,6 +112,27 @@ def test_pretrained_weights_of_another_fold(trained):
     assert "NO PRETRAINED WEIGHTS" not in out
 
 
+def test_pretrained_weights_of_another_data_set(trained):
+    other, plans = "Dataset902_Other", "RefSAM3DPlansOf901"
+    shutil.copytree(trained.raw / trained.name, trained.raw / other)
+    path = trained.raw / other / "dataset.json"
+    labels = {"labels": {"background": 0, "spleen": 1, "large vessel": 2}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | labels))
+    weights = trained.model() / "fold_0" / "checkpoint_final.pth"
+    trained.run(
+        "nnUNetv2_extract_fingerprint -d 902 -np 1",
+        "nnUNetv2_plan_experiment -d 902 -pl RefSAM3DPlanner",
+        f"nnUNetv2_move_plans_between_datasets -s 901 -t 902 -sp RefSAM3DPlans -tp {plans}",
+        f"nnUNetv2_preprocess -d 902 -plans_name {plans} -c 3d_fullres -np 1",
+        f"nnUNetv2_train 902 3d_fullres 0 -tr RefSAM3DTrainer -p {plans} -device cpu"
+        f" -pretrained_weights {weights}",
+    )
+    model = trained.results / other / f"RefSAM3DTrainer__{plans}__3d_fullres"
+    record = json.loads((model / "fold_0" / "refsam3d_run.json").read_text())
+    assert record["weights"]["from"] == "another training, by -pretrained_weights"
+    assert record["class_prompts"] == ["background", "spleen", "large vessel"]
+
+
 def test_continued_training_goes_on_where_it_stopped(trained):
     trained.run(f"nnUNetv2_train 901 3d_fullres 2 {TRAIN}")
     out = trained.run(f"nnUNetv2_train 901 3d_fullres 2 {TRAIN} --c", REFSAM3D_NUM_EPOCHS="2")
