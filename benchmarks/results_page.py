@@ -55,8 +55,8 @@ nnU-Net's network takes.
 """
 LANGUAGE = """
 What the words of a prompt do, on validation cases of fold 0, without mirroring. The models were
-trained as those of [accuracy](accuracy.md), that is hardly: the level of Dice says little, the differences
-between columns are what is asked.
+trained as those of [accuracy](accuracy.md), that is hardly: the level of Dice says little, the
+differences between columns are what is asked.
 
 *trained*: other phrases of the training; *held out*: templates and synonyms that training never
 saw, as `refsam3d predict` says them, with the nearest trained phrase; *alone*: the same without it

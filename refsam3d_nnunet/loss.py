@@ -20,6 +20,8 @@ from refsam3d_nnunet.network.prompt_masks import PromptMasks
 
 # Logits of a piece: in a CPU's second-level cache, and enough to fill a GPU.
 CPU_PIECE, GPU_PIECE = 2**18, 2**23
+# Voxels: pieces of half-precision features start at multiples of 16 bytes, as fast kernels want.
+ALIGNED = 8
 IGNORED = -1
 
 
@@ -69,9 +71,9 @@ class PromptMaskLoss(nn.Module):
         settings = self.loss.dc
         sums = [one if settings.do_bg else one[:, 1:] for one in (hit, predicted, true)]
         if settings.batch_dice:
-            if settings.ddp:
-                sums = [AllGatherGrad.apply(one).sum(0) for one in sums]
             sums = [one.sum(0) for one in sums]
+            if settings.ddp:  # after the sum: NCCL wants contiguous tensors of one shape
+                sums = [AllGatherGrad.apply(one).sum(0) for one in sums]
         hit, predicted, true = sums
         whole = (true + predicted + settings.smooth).clamp_min(1e-8)
         return ((2 * hit + settings.smooth) / whole).mean()
@@ -95,8 +97,9 @@ class _MaskSums(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         b, k, _ = weights.shape
         entropy = features.new_zeros((), dtype=torch.float32)
-        hit = features.new_zeros(b, k, dtype=torch.float32)
-        predicted = features.new_zeros(b, k, 1, dtype=torch.float32)
+        hit = features.new_zeros(b, k, 1, dtype=torch.float32)
+        predicted = torch.zeros_like(hit)
+        classes = torch.arange(k, device=labels.device)[:, None]
         log_total = torch.empty_like(labels, dtype=torch.float32)
         for piece in _pieces(features, k):
             z, label = _logits(weights, bias, features[..., piece]), labels[:, None, piece]
@@ -110,10 +113,12 @@ class _MaskSums(torch.autograd.Function):
             log_total[:, None, piece] = log + highest
             entropy += (log - of_label).mul_(real).sum()
             share = real / total
-            hit.scatter_add_(1, label[:, 0], (of_label.exp_() * share)[:, 0])
+            # Products and not scatter_add_, which adds one voxel after another: a hundredth is
+            # lost to rounding over millions of voxels.
+            hit += (label == classes).to(share.dtype) @ (of_label.exp_() * share).mT
             predicted += z @ share.mT
         ctx.save_for_backward(weights, bias, features, labels, log_total)
-        return entropy, hit, predicted[..., 0]
+        return entropy, hit[..., 0], predicted[..., 0]
 
     @staticmethod
     @once_differentiable
@@ -147,7 +152,7 @@ def _without_autocast(device_type: str) -> AbstractContextManager:
 
 def _pieces(features: Tensor, prompts: int) -> list[slice]:
     size = CPU_PIECE if features.device.type == "cpu" else GPU_PIECE
-    step = max(1, size // (features.shape[0] * prompts))
+    step = max(1, size // (features.shape[0] * prompts * ALIGNED)) * ALIGNED
     return [slice(at, at + step) for at in range(0, features.shape[-1], step)]
 
 

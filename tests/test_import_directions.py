@@ -38,6 +38,7 @@ LAYERS = {
     "label_manager": 1,
     "plans": 1,
     "same_model": 1,
+    "one_by_one": 1,
     "terminal": 1,
     "text": 1,
     "network": 2,

@@ -36,7 +36,7 @@ def value_and_gradients(loss, output: PromptMasks, truth, *, whole: bool) -> lis
 
 @pytest.fixture(params=[7, 1000, module.CPU_PIECE], ids="piece of {}".format)
 def piece(request, monkeypatch):
-    """One voxel at a time, pieces with a remainder, and all at once."""
+    """Eight voxels at a time, pieces with a remainder, and all at once."""
     monkeypatch.setattr(module, "CPU_PIECE", request.param)
 
 

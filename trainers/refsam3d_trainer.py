@@ -19,6 +19,7 @@ from refsam3d_nnunet.files import write_json
 from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
+from refsam3d_nnunet.one_by_one import joined, samples
 from refsam3d_nnunet.optim import WarmupPolyLR, adamw
 from refsam3d_nnunet.orientation import axes_that_keep_sides, geometries
 from refsam3d_nnunet.plans import TEXT_BANK, complete_plans, network_config, text_shape
@@ -284,6 +285,11 @@ class RefSAM3DTrainer(nnUNetTrainer):
         result = super().train_step(batch)
         self._bar.step(result["loss"])
         return result
+
+    def validation_step(self, batch: dict) -> dict:
+        """nnU-Net's, one sample at a time, since it keeps the logits of all classes."""
+        step = super().validation_step
+        return joined([step(one) for one in samples(batch)])
 
     def _draw_phrases(self) -> None:
         """One phrase per class, another at every step."""

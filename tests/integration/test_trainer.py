@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from tests.integration.trainer_steps import batch_for, save
 
@@ -187,6 +188,24 @@ def test_a_step_trains_with_the_phrases_of_its_iteration(make):
     assert text.drawn.tolist() != text.canonical.tolist()
     _, _, sentences = text.stored(text.drawn)
     assert torch.equal(seen[1], text.seg_layers.space(sentences))
+
+
+def test_validation_counts_are_nnunets_and_samples_pass_one_by_one(make, monkeypatch):
+    trainer = make()
+    trainer.initialize()
+    trainer.network.eval()
+    with torch.no_grad():
+        whole = nnUNetTrainer.validation_step(trainer, batch_for(trainer))
+        seen, forward = [], trainer.network.forward
+        monkeypatch.setattr(trainer.network, "forward", lambda x: seen.append(len(x)) or forward(x))
+        ours = trainer.validation_step(batch_for(trainer))
+    assert seen == [1, 1]
+    assert ours.keys() == whole.keys()
+    for key in ("tp_hard", "fp_hard", "fn_hard"):
+        assert whole[key].sum() > 0
+        # Rounding differs with the batch: where two logits are equal to it, so may the class.
+        assert ours[key] == pytest.approx(whole[key], rel=1e-2)
+    assert ours["loss"] == pytest.approx(whole["loss"], rel=1e-4)
 
 
 def test_no_held_out_phrase_is_stored(make):

@@ -46,12 +46,17 @@ def compare_losses(rank: int, folder: str) -> None:
     settings = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": True}
     theirs = DC_and_CE_loss(settings, {}, dice_class=MemoryEfficientSoftDiceLoss)
     generator = torch.Generator().manual_seed(rank)  # ranks see different patches
-    shapes = ((1, 3, 4), (1, 3, 1), (1, 4, 5, 6, 7))
+    shapes = ((2, 3, 4), (2, 3, 1), (2, 4, 5, 6, 7))
     tensors = [torch.randn(shape, generator=generator) for shape in shapes]
     masks = PromptMasks(*(tensor.requires_grad_() for tensor in tensors))
-    target = torch.randint(3, (1, 1, 5, 6, 7), generator=generator).float()
+    target = torch.randint(3, (2, 1, 5, 6, 7), generator=generator).float()
+    gather, contiguous = dist.all_gather, []
+    dist.all_gather = lambda to, of, **named: (
+        contiguous.append(of.is_contiguous()) or gather(to, of, **named)
+    )
     ours, wanted = PromptMaskLoss(theirs)(masks, target), theirs(masks.logits(), target)
     torch.testing.assert_close(ours, wanted)
+    assert all(contiguous)  # NCCL refuses others
     gradients = torch.autograd.grad(ours, masks), torch.autograd.grad(wanted, masks)
     torch.testing.assert_close(*gradients)
     dist.destroy_process_group()

@@ -1,0 +1,34 @@
+"""Online validation of a batch, one sample at a time.
+
+nnU-Net's ``validation_step`` holds several volumes of the logits of all classes. A training step of
+this network does not (see ``loss.py``), and the batch is planned for that: with many classes a
+whole batch would not fit in validation.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+Json = dict[str, Any]
+
+
+def samples(batch: Json) -> Iterator[Json]:
+    """Each sample of a batch of nnU-Net's data loader, as a batch of one.
+
+    Args:
+        batch: ``data``, b c ..., and ``target``, b 1 ... or a list of such, finest first.
+    """
+    target = batch["target"]
+    for i in range(len(batch["data"])):
+        one = [t[i : i + 1] for t in target] if isinstance(target, list) else target[i : i + 1]
+        yield {"data": batch["data"][i : i + 1], "target": one}
+
+
+def joined(outputs: Sequence[Json]) -> Json:
+    """What nnU-Net's ``validation_step`` gives for a batch, from that of its samples.
+
+    Counts add up; the loss is the mean.
+    """
+    counts = {key: sum(one[key] for one in outputs) for key in ("tp_hard", "fp_hard", "fn_hard")}
+    return {"loss": np.asarray(np.mean([one["loss"] for one in outputs])), **counts}
