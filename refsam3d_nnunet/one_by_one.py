@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-Json = dict[str, Any]
+Batch = dict[str, Any]
 
 
-def samples(batch: Json) -> Iterator[Json]:
+def samples(batch: Batch) -> Iterator[Batch]:
     """Each sample of a batch of nnU-Net's data loader, as a batch of one.
 
     Args:
@@ -25,7 +25,7 @@ def samples(batch: Json) -> Iterator[Json]:
         yield {"data": batch["data"][i : i + 1], "target": one}
 
 
-def joined(outputs: Sequence[Json]) -> Json:
+def joined(outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What nnU-Net's ``validation_step`` gives for a batch, from that of its samples.
 
     Counts add up; the loss is the mean.

@@ -22,7 +22,7 @@ def run_record(
     *,
     block: Mapping[str, Any],
     weights: Mapping[str, Any],
-    asked: Mapping[str, int],
+    asked: Mapping[str, float],
     orientations: Mapping[str, int],
     compiled: bool,
 ) -> dict[str, Any]:

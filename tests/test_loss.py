@@ -64,6 +64,17 @@ def test_nothing_but_ignored_voxels():
     assert not any(gradient.any() for gradient in got[1:])
 
 
+def test_sums_over_a_million_voxels_keep_four_digits():
+    voxels = 2**20
+    truth = torch.zeros(1, voxels, dtype=torch.long)
+    bias = torch.tensor([[[0.3], [0.0]]])
+    output = torch.zeros(1, 2, 1), bias, torch.zeros(1, 1, voxels)
+    _, hit, predicted = module._MaskSums.apply(*output, truth)
+    share = torch.tensor([0.3, 0.0], dtype=torch.float64).softmax(0)
+    torch.testing.assert_close(hit[0, 0].double(), voxels * share[0], rtol=1e-4, atol=0)
+    torch.testing.assert_close(predicted[0].double(), voxels * share, rtol=1e-4, atol=0)
+
+
 def test_logits_beyond_the_reach_of_exp():
     truth, theirs = target(), nnunet_loss()
     wanted = value_and_gradients(theirs, masks(30.0), truth, whole=True)  # logits of thousands

@@ -56,6 +56,7 @@ def compare_losses(rank: int, folder: str) -> None:
     )
     ours, wanted = PromptMaskLoss(theirs)(masks, target), theirs(masks.logits(), target)
     torch.testing.assert_close(ours, wanted)
+    assert contiguous
     assert all(contiguous)  # NCCL refuses others
     gradients = torch.autograd.grad(ours, masks), torch.autograd.grad(wanted, masks)
     torch.testing.assert_close(*gradients)
