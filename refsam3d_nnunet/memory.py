@@ -26,17 +26,23 @@ class Saved:
     Args:
         compute: Kept in the precision of the computation, half under autocast.
         full: Kept in single precision always, the inputs of layer norms.
+        softmax: Kept as a softmax and as a factor of the product that follows: one tensor in
+            single precision, two under autocast, which takes softmax in single precision.
     """
 
     compute: int = 0
     full: int = 0
+    softmax: int = 0
 
     def __add__(self, other: "Saved") -> "Saved":
-        return Saved(self.compute + other.compute, self.full + other.full)
+        return Saved(
+            self.compute + other.compute, self.full + other.full, self.softmax + other.softmax
+        )
 
     def bytes(self, compute_size: int) -> int:
         """Bytes, with 2 (float16) or 4 (float32) for each number of the computation."""
-        return self.compute * compute_size + self.full * 4
+        copy = compute_size if compute_size < 4 else 0
+        return self.compute * compute_size + self.full * 4 + self.softmax * (4 + copy)
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def _two_way(config: NetworkConfig, task: Task) -> Saved:
     # and output of the image's look at the tokens, and one layer norm; then the last look.
     inputs = TWO_WAY_LAYERS * 5 * n * c + 3 * n * c
     maps = (2 * TWO_WAY_LAYERS + 1) * HEADS * task.prompts * n
-    return Saved(inputs + maps, TWO_WAY_LAYERS * n * (c + 2))
+    return Saved(inputs, TWO_WAY_LAYERS * n * (c + 2), maps)
 
 
 def _convolutions(config: NetworkConfig) -> Saved:

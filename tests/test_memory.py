@@ -1,5 +1,7 @@
 """The planner's formulas against what autograd and the network really hold."""
 
+import math
+
 import pytest
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
@@ -92,3 +94,12 @@ def test_a_hundred_prompts_take_little_more_memory_than_two(saved_bytes):
         estimated.append(step_gb(network.config, task, 1, compute_size=4))
     assert measured[1] < 1.3 * measured[0]
     assert estimated[0] < estimated[1] < 1.3 * estimated[0]
+
+
+def test_maps_of_class_tokens_count_as_softmax_and_as_factor_under_autocast():
+    config = design_network((40, 56, 40), (1, 1, 1), "vit_t")
+    few, many = (saved_activations(config, Task(1, prompts)) for prompts in (2, 3))
+    # Five maps of eight heads between one more prompt and all tokens.
+    one_prompt = 5 * 8 * math.prod(config.grid_size)
+    assert many.bytes(compute_size=2) - few.bytes(compute_size=2) == one_prompt * (4 + 2)
+    assert many.bytes(compute_size=4) - few.bytes(compute_size=4) == one_prompt * 4

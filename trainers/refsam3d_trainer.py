@@ -135,6 +135,8 @@ class RefSAM3DTrainer(nnUNetTrainer):
         super().initialize()
         network = self._bare_network()
         network.masks_as_products = True
+        if self.is_ddp:  # constants, and phrases that all ranks draw alike: nothing to hand out
+            self.network.broadcast_buffers = False
         network.text.store(*(torch.from_numpy(array) for array in self._text.arrays()))
         files = self.refsam3d["checkpoint"], self.refsam3d["decoder_checkpoint"]
         if any(files) and not self._restoring:

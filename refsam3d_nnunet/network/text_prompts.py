@@ -58,7 +58,7 @@ class TextPrompts(nn.Module):
         self.num_phrases = list(num_phrases)
         self.uses_words = len(num_phrases) * num_words <= MOST_WORDS
         first = torch.tensor([sum(num_phrases[:i]) for i in range(len(num_phrases))])
-        # Rows of the stored phrases; DDP hands those of rank 0 to all ranks.
+        # Rows of the stored phrases; all ranks of a training draw the same ones.
         self.register_buffer("canonical", first, persistent=False)
         self.register_buffer("drawn", first.clone(), persistent=False)
         self._others: tuple[Tensor, Tensor, Tensor] | None = None
@@ -140,4 +140,5 @@ class TextPrompts(nn.Module):
         if self._others is None:
             return self.stored(self.canonical)
         words, mask, sentences = (t.to(self.drawn.device) for t in self._others)
-        return words, mask, sentences
+        self._others = words, mask, sentences  # copied to the device once, not for every patch
+        return self._others

@@ -32,6 +32,7 @@ def train_two_steps(rank: int, folder: str, mode: str) -> None:
     network.text.store(*random_text(3))
     apply_tuning(network, mode)
     parallel = DistributedDataParallel(network.train())  # no find_unused_parameters, as nnU-Net
+    parallel.broadcast_buffers = False  # as the trainer does
     optimizer = adamw(parallel, lr=1e-3, weight_decay=0.0)
     for _ in range(2):
         optimizer.zero_grad()
