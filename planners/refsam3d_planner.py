@@ -23,7 +23,12 @@ from refsam3d_nnunet.plans import (
 )
 from refsam3d_nnunet.pretrained.load import settled
 from refsam3d_nnunet.text.bank import embed
-from refsam3d_nnunet.text.phrases import background_of, phrase_bank, training_phrases
+from refsam3d_nnunet.text.phrases import (
+    background_of,
+    phrase_bank,
+    refuse_alike,
+    training_phrases,
+)
 
 
 class RefSAM3DPlanner(ExperimentPlanner):
@@ -162,6 +167,7 @@ class RefSAM3DPlanner(ExperimentPlanner):
         bank = Path(nnUNet_preprocessed) / self.dataset_name / TEXT_BANK
         phrases = training_phrases(self.classes)
         text = embed(phrases, encoder=self.block["text_encoder"], bank=bank)
+        refuse_alike(self.classes, text.embedding.sentence, text.encoder_id)
         self.block["text_encoder"] = text.encoder_id
         plans["refsam3d"] = self.block
         plans["label_manager"] = "RefSAM3DLabelManager"

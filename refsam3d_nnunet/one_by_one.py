@@ -13,6 +13,28 @@ import numpy as np
 Batch = dict[str, Any]
 
 
+def refuse_uneven(batch_size: int, ranks: int) -> None:
+    """Refuses a batch that would give some ranks more samples than others.
+
+    Dice over the batch of all ranks takes one message from each rank for each loss. nnU-Net's own
+    loss is no better off: its messages would be of different lengths.
+
+    Args:
+        batch_size: Samples of a step on all ranks together.
+        ranks: Number of GPUs.
+
+    Raises:
+        ValueError: If the batch is no multiple of the ranks.
+    """
+    if batch_size % ranks:
+        fewer = batch_size - batch_size % ranks
+        raise ValueError(
+            f"A batch of {batch_size} cannot be shared evenly by {ranks} GPUs, which Dice over the "
+            f"batch (batch_dice in the plan) needs: set batch_size of this configuration to "
+            f"{fewer or ranks} or {fewer + ranks} in plans.json, or use another number of GPUs."
+        )
+
+
 def samples(batch: Batch) -> Iterator[Batch]:
     """Each sample of a batch of nnU-Net's data loader, as a batch of one.
 

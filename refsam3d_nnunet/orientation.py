@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from refsam3d_nnunet.files import write_json
+
+_log = logging.getLogger(__name__)
 
 _SIDES = ("LR", "PA", "SI")  # of the patient, along the positive and negative axes of LPS
 
@@ -78,7 +81,7 @@ def geometries(
 
     Args:
         folder: Where the cases' .pkl files lie.
-        cache: File to look into first, and to write.
+        cache: File to look into first, and to write if the folder may be written to.
         read: Reads the properties of one case.
 
     Returns:
@@ -101,7 +104,10 @@ def geometries(
         "orientations": {code: count for code, count in codes.most_common() if code is not None},
         "cases": names,
     }
-    write_json(cache, answer)
+    try:
+        write_json(cache, answer)
+    except OSError as error:
+        _log.warning("Could not store how the cases lie in %s: %s", cache, error)
     return answer
 
 

@@ -88,7 +88,11 @@ def new_block(settings: Settings) -> Json:
 
 
 def complete_plans(
-    plans: Json, configuration: str, settings: Settings, classes: Sequence[ClassPhrases]
+    plans: Json,
+    configuration: str,
+    settings: Settings,
+    classes: Sequence[ClassPhrases],
+    known: Json | None = None,
 ) -> Json:
     """Makes any nnU-Net plan ours, in place, for one configuration.
 
@@ -102,6 +106,7 @@ def complete_plans(
         configuration: Name of the configuration to be trained.
         settings: What the environment asks for.
         classes: Phrases of every output channel.
+        known: Architecture block that such a plan gets in place of a new one.
 
     Returns:
         Our block, which is part of ``plans``.
@@ -116,7 +121,10 @@ def complete_plans(
     resolved = resolved_configuration(plans, configuration)
     if resolved["architecture"]["network_class_name"] != NETWORK_CLASS:
         own = plans["configurations"][configuration]
-        own["architecture"] = architecture(_design_for(resolved, settings, block["tuning"]))
+        own["architecture"] = known or architecture(
+            _design_for(resolved, settings, block["tuning"])
+        )
+        _refuse_contradictions(block, network_config(own), settings)
         own["batch_size"] = smaller_batch(
             network_config(own),
             task_of({**resolved, **own}, block["tuning"], classes),

@@ -1,10 +1,18 @@
 """The folds of a model folder are of one model."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from refsam3d_nnunet.plans import family_of, resolved_configuration
+from refsam3d_nnunet.plans import (
+    NETWORK_CLASS,
+    family_of,
+    network_config,
+    resolved_configuration,
+    trained_classes,
+)
+from refsam3d_nnunet.text.phrases import ClassPhrases
 
 # What all folds of one model folder must share; the rest may differ from fold to fold.
 _SHARED_BY_FOLDS = ("format", "tuning", "class_prompts", "classes", "text")
@@ -12,18 +20,60 @@ _SHARED_BY_FOLDS = ("format", "tuning", "class_prompts", "classes", "text")
 Json = dict[str, Any]
 
 
-def block_of_folder(folder: Path, plans: Json, configuration: str) -> Json:
-    """Our block of the plan in a model folder, empty if no fold has been trained.
-
-    Raises:
-        ValueError: If its folds are of another model, see :func:`check_same_model`.
-    """
+def plans_of_folder(folder: Path) -> Json:
+    """plans.json of a model folder, empty if no fold of RefSAM3D has been trained there."""
     path = folder / "plans.json"
     if not path.is_file() or not any(folder.glob("fold_*/checkpoint_*.pth")):
         return {}
     trained = json.loads(path.read_text(encoding="utf-8"))
-    check_same_model(plans, trained, configuration, folder)
-    return trained["refsam3d"]
+    return trained if "refsam3d" in trained else {}
+
+
+def phrases_of_folds(
+    classes: Sequence[ClassPhrases], given: Mapping[str, Sequence[str]], trained: Json
+) -> list[ClassPhrases]:
+    """The phrases that trained folds have, where the synonym table has changed since.
+
+    Args:
+        classes: What data set, user and this version's synonyms say now.
+        given: The user's own phrases, label -> phrases.
+        trained: See :func:`plans_of_folder`.
+
+    Returns:
+        The folds' classes; or ``classes``, if there are no folds, or theirs have other canonical
+        phrases or other phrases than the user gives now.
+    """
+    there = trained_classes(trained["refsam3d"]) if trained else []
+    if [one.canonical for one in there] != [one.canonical for one in classes]:
+        return list(classes)
+    literal = {label for label, phrases in given.items() if len(phrases) > 1}
+    changed = any(
+        here.label in literal and here.training != old.training
+        for here, old in zip(classes, there, strict=True)
+    )
+    return list(classes) if changed else there
+
+
+def architecture_of_folds(plans: Json, configuration: str, trained: Json) -> Json | None:
+    """The network that trained folds have, for a plan that does not name one of ours.
+
+    This version of the package might design another for the same patch.
+
+    Args:
+        plans: The plan about to be trained or validated.
+        configuration: Name of the configuration.
+        trained: See :func:`plans_of_folder`.
+
+    Returns:
+        The architecture block; None if there is none for the plan's patch and spacing.
+    """
+    if configuration not in trained.get("configurations", {}):
+        return None
+    here = resolved_configuration(plans, configuration)
+    there = resolved_configuration(trained, configuration)
+    fits = all(here[key] == there[key] for key in ("patch_size", "spacing"))
+    ours = there["architecture"]["network_class_name"] == NETWORK_CLASS
+    return there["architecture"] if fits and ours else None
 
 
 def check_same_model(plans: Json, trained: Json, configuration: str, folder: Path) -> None:
@@ -47,12 +97,14 @@ def check_same_model(plans: Json, trained: Json, configuration: str, folder: Pat
     ]
     if family_of(here) != family_of(there):
         differing.append(f"family of the weights: {family_of(there)} there, {family_of(here)} here")
-    numbers = resolved_configuration(plans, configuration)["architecture"]["arch_kwargs"]
-    others = resolved_configuration(trained, configuration)["architecture"]["arch_kwargs"]
+    numbers, others = (
+        network_config(resolved_configuration(one, configuration)).to_json()
+        for one in (plans, trained)
+    )
     differing += [
-        f"{key}: {others.get(key)!r} there, {numbers.get(key)!r} here"
-        for key in {**others, **numbers}
-        if numbers.get(key) != others.get(key)
+        f"{key}: {others[key]!r} there, {numbers[key]!r} here"
+        for key in numbers
+        if numbers[key] != others[key]
     ]
     if differing:
         raise ValueError(

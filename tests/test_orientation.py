@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from refsam3d_nnunet.orientation import left_right_axis, orientation
+from refsam3d_nnunet.orientation import geometries, left_right_axis, orientation
 
 SHAPE = (4, 6, 8)  # along the file's axes
 READERS = ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient")
@@ -136,3 +136,11 @@ def test_an_image_without_geometry_has_no_orientation():
     assert orientation({"spacing": (1, 1, 1)}) is None
     assert orientation({"sitk_stuff": {"direction": (1, 0, 0, 1)}}) is None
     assert orientation({"sitk_stuff": {"direction": (0,) * 9}}) is None
+
+
+def test_preprocessed_data_may_be_read_only(tmp_path, caplog):
+    (tmp_path / "case.pkl").touch()
+    nowhere = tmp_path / "case.pkl" / "cache.json"  # below a file: cannot be written
+    answer = geometries(tmp_path, nowhere, lambda path: {})
+    assert answer["cases"] == ["case"]
+    assert "Could not store" in caplog.text

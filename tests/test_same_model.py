@@ -6,8 +6,15 @@ import json
 import pytest
 
 from refsam3d_nnunet.environment import Settings
-from refsam3d_nnunet.same_model import block_of_folder, check_same_model
-from tests.default_plans import completed
+from refsam3d_nnunet.plans import complete_plans
+from refsam3d_nnunet.same_model import (
+    architecture_of_folds,
+    check_same_model,
+    phrases_of_folds,
+    plans_of_folder,
+)
+from refsam3d_nnunet.text.phrases import ClassPhrases
+from tests.default_plans import CLASSES, completed, default_plans
 
 
 def test_folds_of_different_networks_do_not_mix(tmp_path):
@@ -25,11 +32,54 @@ def test_folds_of_different_networks_do_not_mix(tmp_path):
 
 def test_a_model_folder_counts_from_its_first_checkpoint_on(tmp_path):
     plans = completed()
-    assert block_of_folder(tmp_path / "none", plans, "3d_fullres") == {}
+    assert plans_of_folder(tmp_path / "none") == {}
     (tmp_path / "plans.json").write_text(json.dumps(plans))
-    assert block_of_folder(tmp_path, plans, "3d_fullres") == {}
+    assert plans_of_folder(tmp_path) == {}
     (tmp_path / "fold_0").mkdir()
     (tmp_path / "fold_0" / "checkpoint_latest.pth").touch()
-    assert block_of_folder(tmp_path, plans, "3d_fullres") == plans["refsam3d"]
-    with pytest.raises(ValueError, match="holds folds of another RefSAM3D model"):
-        block_of_folder(tmp_path, completed(settings=Settings(preset="vit_s")), "3d_fullres")
+    assert plans_of_folder(tmp_path) == json.loads(json.dumps(plans))
+    (tmp_path / "plans.json").write_text(json.dumps(default_plans()))
+    assert plans_of_folder(tmp_path) == {}
+
+
+def test_numbers_that_an_older_version_did_not_write_count_as_their_defaults(tmp_path):
+    trained = completed(settings=Settings(preset="vit_s"))
+    arguments = trained["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    arguments["relative_position"] = True
+    older = copy.deepcopy(trained)
+    del older["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["relative_position"]
+    check_same_model(trained, older, "3d_fullres", tmp_path)
+    arguments["relative_position"] = False
+    with pytest.raises(ValueError, match="relative_position: True there, False here"):
+        check_same_model(trained, older, "3d_fullres", tmp_path)
+
+
+def test_further_folds_have_the_phrases_of_the_first():
+    trained = completed()
+    newer = [CLASSES[0], ClassPhrases("Liver", ("liver", "the liver", "hepatic organ"))]
+    assert phrases_of_folds(newer, {}, trained) == CLASSES
+    assert phrases_of_folds(newer, {"Liver": ["liver"]}, trained) == CLASSES
+    assert phrases_of_folds(newer, {}, {}) == newer
+    # What the user says now is no change of the synonym table.
+    asked = {"Liver": list(newer[1].training)}
+    assert phrases_of_folds(newer, asked, trained) == newer
+    renamed = [CLASSES[0], ClassPhrases("Liver", ("spleen",))]
+    assert phrases_of_folds(renamed, {}, trained) == renamed
+
+
+def test_further_folds_on_a_foreign_plan_have_the_network_of_the_first(tmp_path):
+    trained = completed()
+    own = trained["configurations"]["3d_fullres"]
+    own["architecture"]["arch_kwargs"]["adapter_dim"] = 7  # as another version designed it
+    plans = default_plans()
+    known = architecture_of_folds(plans, "3d_fullres", trained)
+    complete_plans(plans, "3d_fullres", Settings(), CLASSES, known)
+    check_same_model(plans, trained, "3d_fullres", tmp_path)
+    with pytest.raises(ValueError, match="REFSAM3D_PRESET.* 'vit_s', but .* 'vit_t'"):
+        complete_plans(default_plans(), "3d_fullres", Settings(preset="vit_s"), CLASSES, known)
+
+    other_patch = default_plans()
+    other_patch["configurations"]["3d_fullres"]["patch_size"] = [16, 48, 48]
+    assert architecture_of_folds(other_patch, "3d_fullres", trained) is None
+    assert architecture_of_folds(plans, "3d_fullres", {}) is None
+    assert architecture_of_folds(default_plans(), "3d_fullres", default_plans()) is None

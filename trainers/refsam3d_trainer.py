@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -19,19 +20,19 @@ from refsam3d_nnunet.files import write_json
 from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
-from refsam3d_nnunet.one_by_one import joined, samples
+from refsam3d_nnunet.one_by_one import joined, refuse_uneven, samples
 from refsam3d_nnunet.optim import WarmupPolyLR, adamw
 from refsam3d_nnunet.orientation import axes_that_keep_sides, geometries
-from refsam3d_nnunet.plans import TEXT_BANK, complete_plans, network_config, text_shape
+from refsam3d_nnunet.planned_model import planned_model
+from refsam3d_nnunet.plans import TEXT_BANK, network_config, text_shape
+from refsam3d_nnunet.preprocessed import check_spacing
 from refsam3d_nnunet.pretrained.load import load_pretrained, settled
 from refsam3d_nnunet.run_record import RANDOM, run_record, told
-from refsam3d_nnunet.same_model import block_of_folder
 from refsam3d_nnunet.slim.backbone import BackboneFinder
 from refsam3d_nnunet.slim.training import moments_for, slim_down, wants_slim
 from refsam3d_nnunet.terminal import TrainingBar
-from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.names import mentions_side
-from refsam3d_nnunet.text.phrases import drawn_phrases, phrase_bank, training_phrases
+from refsam3d_nnunet.text.phrases import drawn_phrases
 
 RECORD = "refsam3d_run.json"
 # Beside the plans of a data set: how its cases lie in the patient.
@@ -66,21 +67,23 @@ class RefSAM3DTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
         plans.setdefault("continue_training", False)
-        self._settings = settled(read_settings())
-        classes = phrase_bank(dataset_json, self._settings.prompts_file)
-        self.refsam3d: dict[str, Any] = complete_plans(
-            plans, configuration, self._settings, classes
-        )
-        bank = Path(nnUNet_preprocessed) / plans["dataset_name"] / TEXT_BANK
-        text = embed(training_phrases(classes), encoder=self.refsam3d["text_encoder"], bank=bank)
-        self._text = text.embedding
-        self.refsam3d["text"] = text.to_json()
         name = f"{type(self).__name__}__{plans['plans_name']}__{configuration}"
-        folder = Path(nnUNet_results) / plans["dataset_name"] / name
-        self._slim_before = block_of_folder(folder, plans, configuration).get("slim")
+        self._settings = settled(read_settings())
+        model = planned_model(
+            plans,
+            configuration,
+            dataset_json=dataset_json,
+            settings=self._settings,
+            folder=Path(nnUNet_results) / plans["dataset_name"] / name,
+            bank=Path(nnUNet_preprocessed) / plans["dataset_name"] / TEXT_BANK,
+        )
+        self.refsam3d: dict[str, Any] = model.block
+        self._text, self._slim_before = model.text, model.slim
         self._slim = wants_slim(self._settings, self.refsam3d["tuning"], self._slim_before)
         self.refsam3d.pop("slim", None)
         super().__init__(plans, configuration, fold, dataset_json, device)
+        for note in model.notes:
+            self.print_to_log_file(note)
         self._restoring = False
         self._iteration = 0
         self._weights: dict[str, Any] = {"from": RANDOM}
@@ -178,7 +181,10 @@ class RefSAM3DTrainer(nnUNetTrainer):
         self._restoring = True
         super().load_checkpoint(filename_or_checkpoint)
         trained = self.my_init_kwargs["plans"]["refsam3d"]["schedule"]
-        self.refsam3d["schedule"] = {**trained, **self._settings.schedule()}
+        schedule = {**trained, **self._settings.schedule()}
+        # The next checkpoint has to know it too, or the next --c would fall back to the old one.
+        self.my_init_kwargs["plans"]["refsam3d"]["schedule"] = schedule
+        self.refsam3d["schedule"] = schedule
         self._follow(self.refsam3d["schedule"])
         self.lr_scheduler = self._schedule_of(self.optimizer)
         record = Path(self.output_folder) / RECORD
@@ -226,6 +232,12 @@ class RefSAM3DTrainer(nnUNetTrainer):
         network = self.network.module if self.is_ddp else self.network
         return getattr(network, "_orig_mod", network)
 
+    def _set_batch_size_and_oversample(self) -> None:
+        """nnU-Net's, for batches that all GPUs share evenly."""
+        if self.is_ddp and self.configuration_manager.batch_dice:
+            refuse_uneven(self.configuration_manager.batch_size, dist.get_world_size())
+        super()._set_batch_size_and_oversample()
+
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:  # noqa: N802
         """nnU-Net's augmentation, without the mirroring that would swap left and right."""
         rotation, dummy_2d, initial_patch_size, axes = (
@@ -239,6 +251,11 @@ class RefSAM3DTrainer(nnUNetTrainer):
                 f"Labels name a side: mirroring, in training and prediction, along {axes} only."
             )
             self.inference_allowed_mirroring_axes = axes
+        else:
+            self.print_to_log_file(
+                f"No label names a side: mirroring, in training and prediction, along {axes}. If "
+                f"one does, give it a phrase that says left or right."
+            )
         return rotation, dummy_2d, initial_patch_size, axes
 
     def _geometries(self) -> dict[str, Any]:
@@ -246,7 +263,12 @@ class RefSAM3DTrainer(nnUNetTrainer):
         return geometries(Path(self.preprocessed_dataset_folder), cache, load_pickle)
 
     def on_train_start(self) -> None:
-        """Starts as nnU-Net does, then says and records what was chosen."""
+        """Starts as nnU-Net does, then says and records what was chosen.
+
+        Raises:
+            ValueError: If the preprocessed data are not of the plan's spacing.
+        """
+        check_spacing(self)
         self.refsam3d["orientations"] = self._geometries()["orientations"]
         if self._restoring:
             self._slim_down()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,27 @@ BACKGROUND = "background"
 IGNORE_LABEL = "ignore"
 
 GENERIC_WORDS = frozenset({"label", "class", "structure", "roi", "object"})
-SIDES = {"left": "left", "right": "right", "lft": "left", "rgt": "right"}
-INITIALS = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
-TWINS = {"l": "r", "r": "l", "lt": "rt", "rt": "lt"}
+# English, Latin, German, French, Italian, Spanish and Portuguese, as labels have them.
+_LEFT = (
+    "left lft sinister sinistra sinistrum links linke linker linkes gauche sinistro izquierdo "
+    "izquierda esquerdo esquerda"
+)
+_RIGHT = (
+    "right rgt dexter dextra dextrum rechts rechte rechter rechtes droit droite destro destra "
+    "derecho derecha direito direita"
+)
+SIDES = dict.fromkeys(_LEFT.split(), "left") | dict.fromkeys(_RIGHT.split(), "right")
+INITIALS = {"l": "left", "r": "right", "lt": "left", "rt": "right", "sx": "left", "dx": "right"}
+TWINS = {"l": "r", "r": "l", "lt": "rt", "rt": "lt", "sx": "dx", "dx": "sx"}
 
 _CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[\s_\-]+")
-_SIDE_WORD = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
+_SIDE_WORD = re.compile(rf"(?<![a-z])({'|'.join(SIDES)})(?![a-z])", re.IGNORECASE)
+# An initial written together with its structure: "lkidney", "lunglt", "kidney l1".
+_FUSED = (
+    re.compile(r"(?P<initial>lt|rt|l|r)(?P<rest>.+)"),
+    re.compile(r"(?P<rest>.+?)(?P<initial>lt|rt|l|r)(?P<number>\d*)"),
+)
 
 
 def clean_label_name(name: str) -> str:
@@ -27,9 +41,10 @@ def clean_label_name(name: str) -> str:
 
     Underscores, dashes and CamelCase humps become spaces, and everything becomes lower case,
     acronyms too: text encoders for prompts fold the case, so that "GTV" and "gtv" would be one
-    phrase anyway. The one side word of a name goes first, also where it is written lft or rgt:
-    "kidney_left" -> "left kidney", "rib_left_1" -> "left rib 1". A lone l or r stays as it is,
-    for by itself it may mean anything; :func:`class_prompts` reads it when its twin is there.
+    phrase anyway. The one side word of a name goes first, in English, also where it is written
+    lft or rgt or in another language: "kidney_left" -> "left kidney", "rib_left_1" -> "left rib 1",
+    "Atrium_dextrum" -> "right atrium". A lone l or r stays as it is, for by itself it may mean
+    anything; :func:`class_prompts` reads it when its twin is there.
 
     Args:
         name: Label as written in ``dataset.json``.
@@ -87,8 +102,9 @@ def class_prompts(dataset_json: Mapping[str, Any], prompts_file: Path | None = N
     """Gives the phrase of every output head, in nnU-Net's order.
 
     A phrase is the first of the user's own, used as written, or else the cleaned label name. The
-    initials l, r, lt and rt count as left and right in names that differ by them alone:
-    "Parotid_L" next to "Parotid_R".
+    initials l, r, lt, rt, sx and dx count as left and right in names that differ by them alone:
+    "Parotid_L" next to "Parotid_R", also written together with the name: "LKidney" next to
+    "RKidney".
 
     Args:
         dataset_json: Content of a data set's ``dataset.json``.
@@ -145,7 +161,7 @@ def given_phrases(
 
 
 def mentions_side(phrases: Iterable[str]) -> bool:
-    """Tells whether any phrase holds the word left or right ("bright" does not).
+    """Tells whether any phrase holds a word of ``SIDES``, such as left ("bright" does not).
 
     If so, an image mirrored across the patient's midline no longer fits its prompts.
 
@@ -177,10 +193,33 @@ def _spell_out_initials(names: Sequence[str]) -> dict[str, str]:
     spelled = dict(zip(names, names, strict=True))
     for name, words in split.items():
         for i, word in enumerate(words):
-            if word in TWINS and [*words[:i], TWINS[word], *words[i + 1 :]] in split.values():
-                spelled[name] = " ".join([*words[:i], INITIALS[word], *words[i + 1 :]])
+            for twin, said in _readings(word, alone=len(words) == 1):
+                if [*words[:i], twin, *words[i + 1 :]] in split.values():
+                    spelled[name] = " ".join([*words[:i], said, *words[i + 1 :]])
+                    break
+            if spelled[name] != name:
                 break
     return spelled
+
+
+def _readings(word: str, *, alone: bool) -> Iterator[tuple[str, str]]:
+    """Ways to read an initial in a word: the word of the other side, and what this one says.
+
+    Args:
+        word: In lower case.
+        alone: Whether it is the whole name; "L1" next to "R1" may be a vertebra next to a rib.
+    """
+    if word in TWINS:
+        yield TWINS[word], INITIALS[word]
+    for pattern in _FUSED:
+        if found := pattern.fullmatch(word):
+            parts = {"number": "", **found.groupdict()}
+            if alone and parts["rest"].isdigit():
+                continue
+            start, end = found.span("initial")
+            twin = word[:start] + TWINS[parts["initial"]] + word[end:]
+            said = f"{INITIALS[parts['initial']]} {parts['rest']} {parts['number']}"
+            yield twin, said.strip()
 
 
 def _read_prompts(path: Path) -> Mapping[str, Any]:

@@ -119,6 +119,35 @@ def training_phrases(classes: Sequence[ClassPhrases]) -> list[str]:
     return [phrase for one in classes for phrase in one.training]
 
 
+def refuse_alike(classes: Sequence[ClassPhrases], sentences: np.ndarray, encoder: str) -> None:
+    """Refuses classes whose canonical phrases are the same to the text encoder.
+
+    No parameter belongs to a class, so they would get the same mask. An encoder reads words of a
+    language that it does not know all alike.
+
+    Args:
+        classes: Of every output head.
+        sentences: Sentence vectors of :func:`training_phrases`, p c.
+        encoder: Name of the text encoder, for the message.
+
+    Raises:
+        ValueError: If two are closer than rounding explains; the message names both labels.
+    """
+    counts = [len(one.training) for one in classes]
+    vectors = sentences[np.cumsum([0, *counts[:-1]])].astype(np.float64)
+    for i, one in enumerate(classes):
+        distances = np.linalg.norm(vectors[:i] - vectors[i], axis=1)
+        if (same := distances <= 1e-3 * np.linalg.norm(vectors[i])).any():
+            other = classes[int(np.argmax(same))]
+            raise ValueError(
+                f"The text encoder {encoder!r} reads {other.canonical!r} and {one.canonical!r} as "
+                f"the same words, so the network could not tell the labels {other.label!r} and "
+                f"{one.label!r} apart. Give them English phrases, in dataset.json: "
+                f'"refsam3d": {{"prompts": {{"{one.label}": "..."}}}}, or name an encoder of their '
+                f"language in REFSAM3D_TEXT_ENCODER."
+            )
+
+
 def drawn_phrases(
     num_phrases: Sequence[int], fold: int | str, epoch: int, iteration: int
 ) -> list[int]:

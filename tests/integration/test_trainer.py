@@ -8,6 +8,8 @@ import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from refsam3d_nnunet.one_by_one import refuse_uneven
+from refsam3d_nnunet.preprocessed import check_spacing
 from tests.integration.trainer_steps import batch_for, save
 
 pytestmark = [
@@ -188,6 +190,39 @@ def test_a_step_trains_with_the_phrases_of_its_iteration(make):
     assert text.drawn.tolist() != text.canonical.tolist()
     _, _, sentences = text.stored(text.drawn)
     assert torch.equal(seen[1], text.seg_layers.space(sentences))
+
+
+def test_the_second_resume_keeps_the_schedule_of_the_first(make, tmp_path, monkeypatch):
+    first = make()
+    first.initialize()
+    save(first, tmp_path / "checkpoint.pth")
+    monkeypatch.setenv("REFSAM3D_NUM_EPOCHS", "3")
+    second = make()
+    second.load_checkpoint(str(tmp_path / "checkpoint.pth"))
+    save(second, tmp_path / "checkpoint.pth")
+    monkeypatch.delenv("REFSAM3D_NUM_EPOCHS")
+    third = make()
+    third.load_checkpoint(str(tmp_path / "checkpoint.pth"))
+    assert (first.num_epochs, second.num_epochs, third.num_epochs) == (4, 3, 3)
+
+
+def test_preprocessed_data_of_another_spacing_are_refused(make):
+    trainer = make()
+    check_spacing(trainer)
+    trainer.configuration_manager.configuration["spacing"] = [1.5, 2.0, 1.0]
+    with pytest.raises(ValueError, match="voxels.*nnUNetv2_preprocess -d 901 -plans_name"):
+        check_spacing(trainer)
+
+
+def test_labels_that_the_text_encoder_reads_alike_are_refused(make):
+    with pytest.raises(ValueError, match="reads '肝脏' and '脾脏' as the same words"):
+        make(labels={"background": 0, "肝脏": 1, "脾脏": 2})
+
+
+def test_gpus_must_share_a_batch_evenly():
+    refuse_uneven(6, 3)
+    with pytest.raises(ValueError, match="batch of 7 cannot be shared evenly by 2 GPUs.* 6 or 8"):
+        refuse_uneven(7, 2)
 
 
 def test_validation_counts_are_nnunets_and_samples_pass_one_by_one(make, monkeypatch):

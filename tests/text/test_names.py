@@ -26,6 +26,9 @@ from refsam3d_nnunet.text.names import class_prompts, clean_label_name, head_nam
         ("Bauchspeicheldrüse", "bauchspeicheldrüse"),
         ("label_of_the_liver", "label of the liver"),
         ("background", "background"),
+        ("Atrium_dextrum", "right atrium"),
+        ("Niere_links", "left niere"),
+        ("rein_droit", "right rein"),
     ],
 )
 def test_phrases(name, phrase):
@@ -110,6 +113,28 @@ def test_initials_count_when_their_twin_is_there():
     ]
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "phrases"),
+    [
+        ("LKidney", "RKidney", ["left kidney", "right kidney"]),
+        ("lungrt", "lunglt", ["right lung", "left lung"]),
+        ("femur_sx", "femur_dx", ["left femur", "right femur"]),
+        ("kidney_l1", "kidney_r1", ["left kidney 1", "right kidney 1"]),
+        ("kidney1l", "kidney1r", ["left kidney1", "right kidney1"]),
+        ("LV", "RV", ["left v", "right v"]),
+    ],
+)
+def test_initials_written_together_with_the_name_count_beside_their_twin(one, two, phrases):
+    assert class_prompts({"labels": {"background": 0, one: 1, two: 2}})[1:] == phrases
+    alone = class_prompts({"labels": {"background": 0, one: 1}})
+    assert not mentions_side(alone)
+
+
+def test_a_vertebra_beside_a_rib_is_no_pair_of_sides():
+    labels = {"background": 0, "L1": 1, "R1": 2, "liver": 3, "lung": 4}
+    assert class_prompts({"labels": labels})[1:] == ["l1", "r1", "liver", "lung"]
+
+
 def test_initials_alone_stay():
     labels = {"background": 0, "Parotid_L": 1, "Lens_R": 2}
     assert class_prompts({"labels": labels})[1:] == ["parotid l", "lens r"]
@@ -156,7 +181,8 @@ def test_without_a_background_head_its_prompt_is_refused():
         (["liver", "the Right lung"], True),
         (["left-sided effusion"], True),
         (["kidney_left"], True),
-        (["bright spot", "upright", "cleft lip"], False),
+        (["bright spot", "upright", "cleft lip", "adroit"], False),
+        (["linke Niere"], True),
         ([], False),
     ],
 )

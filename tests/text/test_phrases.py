@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from refsam3d_nnunet.text.names import clean_label_name
@@ -13,6 +14,7 @@ from refsam3d_nnunet.text.phrases import (
     drawn_phrases,
     meaning,
     phrase_bank,
+    refuse_alike,
     split_side,
 )
 from refsam3d_nnunet.text.synonyms import GROUPS, synonyms_of
@@ -170,3 +172,16 @@ def test_the_synonym_table_is_clean():
         assert core(name) == name, "no template is part of a name"
     assert all(len(group) > 2 for group in GROUPS), "one to train, one to test"
     assert synonyms_of("banana") == ()
+
+
+def test_classes_that_the_encoder_reads_alike_are_refused():
+    classes = [
+        ClassPhrases("background", ("background", "the rest")),
+        ClassPhrases("gan", ("肝脏", "肝")),
+        ClassPhrases("pi", ("脾脏",)),
+    ]
+    rows = np.array([[3, 0], [1, 2], [0, 5], [4, 4], [4, 4]], dtype=np.float32)
+    refuse_alike(classes, rows, "minilm")  # the canonical ones differ
+    rows[4] = rows[2] * (1 + 1e-6)
+    with pytest.raises(ValueError, match="'minilm' reads '肝脏' and '脾脏' .* 'gan' and 'pi'"):
+        refuse_alike(classes, rows, "minilm")
