@@ -75,12 +75,24 @@ def _plot(axes: Axes, runs: Sequence[Json], key: str) -> None:
         for curve in curves:
             axes.plot(curve[key], _plain(curve["dice"]), color=colour, lw=0.6, alpha=0.6)
         if curves:
-            # All seeds of a budget have the same epochs.
-            middle = [np.mean([curve[key] for curve in curves], axis=0)]
-            middle.append(np.mean([_plain(curve["dice"]) for curve in curves], axis=0))
+            most = max(len(curve[key]) for curve in curves)
+            # Seeds that ran after probes of their own may differ in epochs.
+            of_schedule = np.linspace(0, 1, most)
+            middle = [
+                np.mean([_at(of_schedule, values) for values in of_seeds], axis=0)
+                for of_seeds in (
+                    [curve[key] for curve in curves],
+                    [_plain(curve["dice"]) for curve in curves],
+                )
+            ]
             axes.plot(*middle, color=colour, ls=style, lw=1.8, label=method)
     axes.set(xlabel=LABELS[key], ylabel="pseudo Dice", ylim=(0, 1), xlim=(0, None))
     axes.grid(alpha=0.3)
+
+
+def _at(places: np.ndarray, values: Sequence[float]) -> np.ndarray:
+    """Values after these fractions of the epochs."""
+    return np.interp(places, np.linspace(0, 1, len(values)), values)
 
 
 def _plain(values: Sequence[float | None]) -> list[float]:

@@ -66,9 +66,13 @@ def markdown(result: Json, drawn: list[str]) -> str:
 
 def _how(result: Json) -> list[str]:
     seeds = len({run["seed"] for run in result["runs"]})
+    some_have_fewer = any(len(row["seeds"]) < seeds for row in result["means"])
+    of_all = (
+        ", of which some methods have fewer" if some_have_fewer else ", the same for all methods"
+    )
     return [
         f"Budgets of a training: {', '.join(result['budgets'].values())}; {seeds} "
-        f"seed{'s' * (seeds != 1)}, the same for all methods. Of a budget in seconds, each method "
+        f"seed{'s' * (seeds != 1)}{of_all}. Of a budget in seconds, each method "
         "gets as many steps as it can take in that time by a probe in which all methods take "
         "steps in turn; its schedule is laid over exactly these steps, and the seconds it took in "
         f"the end are shown. {CLOCK_NOTES[result['settings']['clock']]} Validation "
@@ -79,7 +83,8 @@ def _how(result: Json) -> list[str]:
         "",
         "Validation cases are those of nnU-Net's fold 0, and nothing was chosen on them. Dice is "
         "nnU-Net's, on whole volumes at their own spacing; the mean is over classes, then cases. "
-        "Differences are from each baseline, over cases, each case the mean over seeds; what "
+        "Differences are from each baseline, over cases, each case the mean over the seeds that "
+        "both have; what "
         "counts is the difference from the better one, which is marked by \\*. It is picked "
         "by its Dice on these very cases, which can only be to its advantage. Verdicts are for a "
         f"margin of {MARGIN:g}.",

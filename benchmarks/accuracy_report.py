@@ -67,8 +67,8 @@ def summarise(result: Json) -> Json:
     Returns:
         The same with "means", one entry per set, budget and method; and "pairs", the differences
         of RefSAM3D from every baseline, one per set, budget, baseline and class. Each is the mean
-        over seeds first, then cases; differences are over the seeds that all methods have. The
-        baseline with the higher mean Dice is marked "better".
+        over seeds first, then cases; a difference is over the seeds that both have. The baseline
+        with the higher mean Dice, over the seeds that all have, is marked "better".
 
     Raises:
         ValueError: If runs of a set were not trained on the same patch and batch.
@@ -98,7 +98,7 @@ def _mean(grid: pd.DataFrame, runs: Sequence[Json]) -> Json:
         "dice": mean_dice(grid),
         "by_seed": by_seed,
         "seeds": [run["seed"] for run in runs],
-        "steps": runs[0]["steps"],
+        "steps": round(statistics.mean(run["steps"] for run in runs)),
         "seconds": statistics.mean(run["seconds"] for run in runs),
         "processor_seconds": statistics.mean(run["processor_seconds"] for run in runs),
         "parameters": runs[0]["parameters"],
@@ -107,16 +107,21 @@ def _mean(grid: pd.DataFrame, runs: Sequence[Json]) -> Json:
 
 
 def _pairs(runs: Sequence[Json]) -> list[Json]:
-    """Differences from every baseline, over the seeds that all methods of the budget have."""
+    """Differences from every baseline, over the seeds that both have."""
     seeds = {
         method: {run["seed"] for run in runs if run["method"] == method}
         for method in dict.fromkeys(run["method"] for run in runs)
     }
-    shared = set.intersection(*seeds.values()) if seeds else set()
-    grids = grids_of([run for run in runs if run["seed"] in shared], "method")
-    baselines = {name: mean_dice(grid)[ALL] for name, grid in grids.items() if name != OURS}
-    if OURS not in grids or not baselines:
+    if OURS not in seeds:
         return []
-    better = max(baselines, key=lambda name: baselines[name])
-    more = {name: {"better": name == better, "seeds": sorted(shared)} for name in baselines}
-    return [pair | more[name] for name in baselines for pair in paired(grids, OURS, name, MARGIN)]
+    shared = set.intersection(*seeds.values())
+    common = grids_of([run for run in runs if run["seed"] in shared], "method")
+    baselines = {name: mean_dice(grid)[ALL] for name, grid in common.items() if name != OURS}
+    better = max(baselines, key=lambda name: baselines[name], default=None)
+    pairs = []
+    for name in baselines:
+        both = seeds[OURS] & seeds[name]
+        of_two = [r for r in runs if r["method"] in (OURS, name) and r["seed"] in both]
+        more = {"better": name == better, "seeds": sorted(both)}
+        pairs += [pair | more for pair in paired(grids_of(of_two, "method"), OURS, name, MARGIN)]
+    return pairs

@@ -224,11 +224,18 @@ def test_the_better_baseline_counts(report):
     assert {pair["baseline"] for pair in result["pairs"] if pair["better"]} == {"nnunet"}
 
 
-def test_differences_are_over_the_seeds_that_all_have(report):
+def test_differences_are_over_the_seeds_that_both_have(report):
     more = [_run("refsam3d", [d + 0.1 for d in OURS], seed=1), _run("nnunet", ADAMW, seed=1)]
     runs = [_run(*one) for one in THREE] + more
     pairs = report.summarise(_result(runs))["pairs"]
-    assert all(pair["seeds"] == [0] for pair in pairs)
+    of = {pair["baseline"]: pair for pair in pairs if pair["class"] == "all"}
+    assert {name: pair["seeds"] for name, pair in of.items()} == {
+        "nnunet": [0, 1],
+        "nnunet_adamw": [0],
+    }
+    assert of["nnunet"]["difference"] == pytest.approx(
+        np.mean([np.mean(OURS) - np.mean(SGD), np.mean(OURS) + 0.1 - np.mean(ADAMW)])
+    )
     # With it, the mean over seeds comes first: still one value for each case.
     pairs = report.summarise(_result([*runs, _run("nnunet_adamw", ADAMW, seed=1)]))["pairs"]
     pair = next(p for p in pairs if p["class"] == "all" and p["better"])
@@ -259,6 +266,7 @@ def test_the_page_and_its_figure(report, page, tmp_path):
     path = tmp_path / "accuracy.md"
     page.write_markdown(result, path)
     text = path.read_text()
+    assert "1 seed, the same for all methods." in text
     assert "Budgets of a training: steps:4, seconds:9; 1 seed," in text
     assert "A step of the probe: refsam3d 1.25 s, nnunet 3.00 s, nnunet_adamw 3.10 s." in text
     row = "| steps:4 | refsam3d | **0.600** | 0.650 | 0.550 | 4 | 2.0 | 1.0 | 2.0 M |"
