@@ -6,6 +6,7 @@ from collections.abc import Mapping, Set
 
 import numpy as np
 
+from refsam3d_nnunet.comparison.schedule import Schedule
 from refsam3d_nnunet.comparison.statistics import strata_of
 from refsam3d_nnunet.evaluation.extra import crossval_extra
 from refsam3d_nnunet.evaluation.table import Evaluation
@@ -21,6 +22,8 @@ def cautions(
     differences: pd.DataFrame,
     grids: Mapping[str, pd.DataFrame],
     folds: pd.Series,
+    *,
+    schedules: Mapping[str, Schedule],
 ) -> list[str]:
     """Warnings, one sentence or two each.
 
@@ -29,12 +32,29 @@ def cautions(
         differences: As `Comparison.differences`.
         grids: Method -> values of the metric, cases x classes.
         folds: Fold of each case, empty if unknown.
+        schedules: Method -> how long it was trained, where that is known.
     """
     return [
         *_about_sample(folds),
+        *about_schedules(schedules),
         *_about_missed(differences),
         *_about_undefined(grids),
         *_about_versions({str(one.info.get("library")) for one in evaluations.values()}),
+    ]
+
+
+def about_schedules(schedules: Mapping[str, Schedule]) -> list[str]:
+    """Warns if methods were trained for different numbers of steps.
+
+    Args:
+        schedules: Method -> how long it was trained, where that is known.
+    """
+    if len({schedule.total for schedule in schedules.values()}) < 2:
+        return []
+    told = [f"{name} {one.total} steps ({one})" for name, one in schedules.items()]
+    return [
+        f"Trained for different lengths: {', '.join(told)}. A difference may come from that as "
+        f"well as from the methods."
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -25,6 +25,7 @@ from refsam3d_nnunet.comparison.paired import (
     pairs_of,
     values_of,
 )
+from refsam3d_nnunet.comparison.schedule import Schedule
 from refsam3d_nnunet.comparison.statistics import CONFIDENCE
 from refsam3d_nnunet.evaluation.extra import crossval_extra
 from refsam3d_nnunet.evaluation.table import Evaluation, without_nan
@@ -64,6 +65,7 @@ def compare(
     resamples: int = DEFAULT_RESAMPLES,
     seed: int = DEFAULT_SEED,
     costs: Mapping[str, Mapping[str, float]] | None = None,
+    schedules: Mapping[str, Schedule] | None = None,
 ) -> Comparison:
     """Compares each method with the baseline, case by case.
 
@@ -79,6 +81,7 @@ def compare(
         resamples: Of the bootstrap, 100 or more.
         seed: Of the bootstrap.
         costs: Method -> hours, memory_gb, parameters, checkpoint_mb, as far as known.
+        schedules: Method -> how long it was trained, where that is known.
 
     Raises:
         ValueError: If methods differ in cases, folds, classes or ground truth, or an argument is
@@ -126,10 +129,11 @@ def compare(
         "cases": len(first.cases),
         "folds": sorted(set(folds) - {""}),
         "classes": first.classes,
-        "warning": cautions(evaluations, differences, grids, folds),
+        "warning": cautions(evaluations, differences, grids, folds, schedules=schedules or {}),
         "means": means,
         "pairs": pairs,
         "costs": costs,
+        "schedules": {name: asdict(one) for name, one in (schedules or {}).items()},
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in _VERSIONS},
     }

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from refsam3d_nnunet.comparison.compare import Comparison, compare
+from refsam3d_nnunet.comparison.schedule import schedules_of
 from refsam3d_nnunet.comparison.tables import markdown
 from refsam3d_nnunet.evaluation.extra import crossval_extra
 from refsam3d_nnunet.evaluation.table import read_evaluation, read_object
@@ -27,14 +28,16 @@ def run(args: argparse.Namespace) -> int:
         OSError: If a file is missing or cannot be written.
     """
     folders = folders_of(args.methods)
+    evaluations = {name: read_evaluation(folder) for name, folder in folders.items()}
     comparison = compare(
-        {name: read_evaluation(folder) for name, folder in folders.items()},
+        evaluations,
         baseline=args.baseline,
         metric=args.metric,
         margin=args.margin,
         resamples=args.resamples,
         seed=args.seed,
         costs=read_object(args.costs) if args.costs else None,
+        schedules=schedules_of(evaluations),
     )
     write_comparison(args.out, comparison)
     _log.info("%s", markdown(comparison.info))

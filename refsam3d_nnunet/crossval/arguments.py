@@ -30,6 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-num_gpus", type=int, default=1, metavar="N", help="GPUs of one training, by DDP"
     )
     parser.add_argument(
+        "--npz",
+        action="store_true",
+        help="keep the probabilities of the validation cases, which ensembles are made of",
+    )
+    parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="when all is done, find the best model or ensemble of two by nnU-Net's "
+        "find_best_configuration; implies --npz",
+    )
+    parser.add_argument(
+        "--ensemble-with",
+        nargs="+",
+        default=[],
+        metavar="TRAINER:PLANS:CONFIGURATION",
+        help="models that are done with --npz, to ensemble too; implies --ensemble",
+    )
+    parser.add_argument(
         "-np", dest="processes", type=int, metavar="N", help="processes to plan and evaluate with"
     )
     _add_job_arguments(parser)

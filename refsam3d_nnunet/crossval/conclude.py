@@ -52,6 +52,7 @@ def conclude(
     """
     from refsam3d_nnunet.comparison.compare import compare
     from refsam3d_nnunet.comparison.run import write_comparison
+    from refsam3d_nnunet.comparison.schedule import shared_schedules
     from refsam3d_nnunet.report.run import write_report
 
     evaluations = {}
@@ -65,7 +66,13 @@ def conclude(
     costs = _costs(folds, record)
     if len(evaluations) > 1:
         display.line(f"comparing with {baseline.name}")
-        comparison = compare(evaluations, baseline=baseline.name, margin=margin, costs=costs)
+        comparison = compare(
+            evaluations,
+            baseline=baseline.name,
+            margin=margin,
+            costs=costs,
+            schedules=shared_schedules(_folders(folds)),
+        )
         write_comparison(out / "comparison", comparison)
     return write_report(out, out / "report.html")
 
@@ -84,7 +91,7 @@ def accumulate(
     method, numbers = folds[0].method, [str(fold.number) for fold in folds]
     merged = folds[0].model / f"crossval_results_folds_{'_'.join(numbers)}"
     summary = merged / "summary.json"
-    if _is_newer(summary, [fold.folder / "validation" / "summary.json" for fold in folds]):
+    if is_newer(summary, [fold.folder / "validation" / "summary.json" for fold in folds]):
         return merged
     named = ["-c", configuration, "-tr", method.trainer, "-p", method.plans]
     arguments = ["accumulate_crossval_results", dataset.name, *named, "-f", *numbers]
@@ -115,7 +122,7 @@ def _evaluate(
     from refsam3d_nnunet.evaluation.table import read_evaluation
 
     folder = out / folds[0].method.name
-    if _is_newer(folder / "metrics.json", [merged / "summary.json"]):
+    if is_newer(folder / "metrics.json", [merged / "summary.json"]):
         return read_evaluation(folder)
     display.line(f"evaluating {folds[0].method.name}")
     cases = [case for fold in folds for case in fold.cases]
@@ -145,8 +152,20 @@ def _costs(folds: Sequence[Fold], record: Record) -> dict[str, dict[str, float]]
     }
 
 
-def _is_newer(result: Path, sources: Sequence[Path]) -> bool:
-    """Whether a result is there, and no older than any of its sources."""
+def _folders(folds: Sequence[Fold]) -> dict[str, list[Path]]:
+    folders: dict[str, list[Path]] = {}
+    for fold in folds:
+        folders.setdefault(fold.method.name, []).append(fold.folder)
+    return folders
+
+
+def is_newer(result: Path, sources: Sequence[Path]) -> bool:
+    """Tells whether a result is there, and no older than any of its sources.
+
+    Args:
+        result: A file.
+        sources: Files that it was made of; they are there.
+    """
     if not result.is_file():
         return False
     return all(result.stat().st_mtime_ns >= source.stat().st_mtime_ns for source in sources)

@@ -126,9 +126,21 @@ def check_folds(folds: Sequence[int], dataset: Dataset) -> None:
 
 
 def make_folds(
-    dataset: Dataset, methods: Sequence[Method], configuration: str, numbers: Sequence[int]
+    dataset: Dataset,
+    methods: Sequence[Method],
+    configuration: str,
+    numbers: Sequence[int],
+    *,
+    npz: bool = False,
 ) -> list[Fold]:
     """Lists the folds of all methods, fold by fold.
+
+    Args:
+        dataset: What is trained on.
+        methods: What is trained.
+        configuration: Of all of them.
+        numbers: Which folds.
+        npz: Whether probabilities of the validation cases are wanted.
 
     Raises:
         ValueError: If the splits do not have a fold.
@@ -143,6 +155,7 @@ def make_folds(
             model=dataset.results / f"{method.name}__{configuration}",
             cases=tuple(splits[number]["val"]),
             ending=ending,
+            npz=npz,
         )
         for number in numbers
         for method in methods

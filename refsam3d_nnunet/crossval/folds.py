@@ -53,6 +53,7 @@ class Fold:
         model: nnU-Net's folder of the model, which holds the folder of the fold.
         cases: Names of the validation cases.
         ending: Ending of their files, such as ``.nii.gz``.
+        npz: Whether their probabilities are wanted too.
     """
 
     method: Method
@@ -60,6 +61,7 @@ class Fold:
     model: Path
     cases: tuple[str, ...]
     ending: str
+    npz: bool = False
 
     @property
     def folder(self) -> Path:
@@ -112,7 +114,7 @@ def stage_of(fold: Fold) -> Stage:
     """Tells what is left to do for a fold.
 
     A training is over when its last checkpoint is there and whole, a validation when its summary
-    and its predictions cover all validation cases.
+    and its predictions, with probabilities if these are wanted, cover all validation cases.
     """
     if _is_whole(fold.folder / FINAL):
         return Stage.DONE if _is_validated(fold) else Stage.VALIDATE
@@ -137,7 +139,7 @@ def set_torn_aside(fold: Fold) -> list[Path]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a checkpoint was written to its end, where the table of a zip file stands."""
+    """Whether a .pth or .npz was written to its end, where the table of a zip file stands."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 
@@ -150,4 +152,11 @@ def _is_validated(fold: Fold) -> bool:
     except (OSError, ValueError, LookupError, TypeError):
         return False
     wanted = {case + fold.ending for case in fold.cases}
-    return wanted <= measured and all((folder / name).is_file() for name in wanted)
+    if not wanted <= measured or not all((folder / name).is_file() for name in wanted):
+        return False
+    return not fold.npz or all(_has_probabilities(folder, case) for case in fold.cases)
+
+
+def _has_probabilities(folder: Path, case: str) -> bool:
+    """Whether nnU-Net can ensemble a case: it wants the case's properties too, as .pkl."""
+    return _is_whole(folder / f"{case}.npz") and (folder / f"{case}.pkl").is_file()

@@ -66,7 +66,8 @@ class FoldJob:
         fixed = f"-tr {method.trainer} -p {method.plans} -device {self.device}"
         gpus = ["-num_gpus", str(self.num_gpus)] if self.num_gpus > 1 else []
         number = str(self.fold.number)
-        named = [self.dataset, self.configuration, number, *fixed.split(), *gpus]
+        npz = ["--npz"] if self.fold.npz else []
+        named = [self.dataset, self.configuration, number, *fixed.split(), *gpus, *npz]
         return [*named, *OPTIONS[stage]]
 
     def __call__(self) -> None:

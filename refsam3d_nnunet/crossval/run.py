@@ -21,6 +21,7 @@ from refsam3d_nnunet.crossval.dataset import (
     make_folds,
 )
 from refsam3d_nnunet.crossval.display import Display
+from refsam3d_nnunet.crossval.ensembles import find_best, models_of
 from refsam3d_nnunet.crossval.executors import (
     Executor,
     LocalExecutor,
@@ -33,6 +34,7 @@ from refsam3d_nnunet.crossval.job import TRAIN, FoldJob
 from refsam3d_nnunet.crossval.locks import exclusive
 from refsam3d_nnunet.crossval.prepare import prepare
 from refsam3d_nnunet.crossval.record import Record
+from refsam3d_nnunet.crossval.schedules import check_schedules
 from refsam3d_nnunet.crossval.training import Training
 from refsam3d_nnunet.evaluation.extra import PACKAGES, crossval_extra
 
@@ -61,8 +63,8 @@ def run(
         0; 1 if a fold failed, 130 if the user interrupted.
 
     Raises:
-        ValueError: If the arguments contradict the data set or each other, or one of nnU-Net's
-            commands fails.
+        ValueError: If the arguments contradict the data set or each other, folds of one method are
+            trained for different lengths, or one of nnU-Net's commands fails.
         BlockingIOError: If another process works on the same folder.
         OSError: If the output cannot be written, or an extra package is missing.
     """
@@ -109,7 +111,10 @@ def _cross_validate(
     prepare(
         dataset, methods, args.configuration, log=log, display=display, processes=args.processes
     )
-    folds = make_folds(dataset, methods, args.configuration, numbers)
+    npz = args.npz or args.ensemble or bool(args.ensemble_with)
+    folds = make_folds(dataset, methods, args.configuration, numbers, npz=npz)
+    models = models_of(dataset, folds, args)
+    _tell_unknown(check_schedules(dataset, folds), display)
     baseline = parse_method(args.baseline) if args.baseline else methods[-1]
     asked = {
         "dataset": dataset.name,
@@ -134,9 +139,31 @@ def _cross_validate(
     if failed:
         _tell_failures(failed, len(folds), record, display)
         return FAILED
+    check_schedules(dataset, folds)  # other trainers only tell by training
+    report = _conclude(
+        args, dataset, folds, out=out, record=record, display=display, baseline=baseline
+    )
+    if models:
+        processes = args.processes
+        found = find_best(dataset, models, logs=log.parent, display=display, processes=processes)
+        record.note(ensembles=found)
+    display.line(f"Report    {report}")
+    return 0
+
+
+def _conclude(
+    args: argparse.Namespace,
+    dataset: Dataset,
+    folds: list[Fold],
+    *,
+    out: Path,
+    record: Record,
+    display: Display,
+    baseline: Method,
+) -> Path:
     from refsam3d_nnunet.crossval.conclude import conclude
 
-    report = conclude(
+    return conclude(
         out,
         dataset,
         folds,
@@ -147,8 +174,6 @@ def _cross_validate(
         processes=args.processes,
         margin=args.margin,
     )
-    display.line(f"Report    {report}")
-    return 0
 
 
 def _check_extra() -> None:
@@ -237,6 +262,12 @@ def _folder(path: Path) -> Path:
     except OSError as error:
         raise OSError(f"-o {out} cannot be used: {error}; choose another folder") from error
     return out
+
+
+def _tell_unknown(folds: list[Fold], display: Display) -> None:
+    if folds:
+        titles = ", ".join(fold.title for fold in folds)
+        display.line(f"No debug.json tells for how many steps these were trained: {titles}")
 
 
 def _tell_failures(failed: list[Fold], total: int, record: Record, display: Display) -> None:

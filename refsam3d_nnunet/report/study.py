@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from refsam3d_nnunet.comparison.cautions import about_schedules
+from refsam3d_nnunet.comparison.schedule import read_schedule, shared_schedules
 from refsam3d_nnunet.evaluation.table import Evaluation, read_evaluation, read_object
 
 RECORD = "crossval.json"
@@ -30,6 +32,12 @@ class Method:
     evaluation: Evaluation
     model_folder: Path | None
     folds: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def fold_folders(self) -> dict[str, Path]:
+        """nnU-Net's folder of each fold; none where the model is gone."""
+        model = self.model_folder
+        return {key: model / f"fold_{key}" for key in self.folds} if model else {}
 
     @property
     def file_ending(self) -> str:
@@ -102,6 +110,7 @@ def read_study(folder: Path) -> Study:
     for entry in entries:
         warnings.extend(_unfinished(entry))
     comparison = _read_comparison(folder, methods, missing)
+    warnings.extend(_about_lengths(methods, comparison))
     methods = _ordered(_labelled(methods), comparison)
     warnings.extend(map(str, (comparison or {}).get("warning") or []))
     return Study(folder, record, methods, comparison, missing, warnings)
@@ -150,6 +159,21 @@ def _read_comparison(
     if len(methods) > 1:
         missing.append("Intervals, differences and costs are left out: there is no comparison.")
     return None
+
+
+def _about_lengths(methods: list[Method], comparison: Mapping[str, Any] | None) -> list[str]:
+    """Says which trainings were longer than others: folds of a method, or methods."""
+    texts = []
+    for method in methods:
+        read = {key: read_schedule(folder) for key, folder in method.fold_folders.items()}
+        known = {key: schedule for key, schedule in read.items() if schedule}
+        if len(set(known.values())) > 1:
+            told = "; ".join(f"fold {key} {schedule}" for key, schedule in known.items())
+            texts.append(f"Folds of {method.name} were trained for different lengths: {told}.")
+    if "schedules" in (comparison or {}):  # what is to be said of methods, it has said
+        return texts
+    folders = {method.name: method.fold_folders.values() for method in methods}
+    return texts + about_schedules(shared_schedules(folders))
 
 
 def _labelled(methods: list[Method]) -> list[Method]:

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from refsam3d_nnunet.comparison.cautions import about_schedules
 from refsam3d_nnunet.comparison.compare import compare
+from refsam3d_nnunet.comparison.schedule import Schedule
 from tests.comparison.conftest import DICE, FAST
 
 RNG = np.random.default_rng(1)
@@ -245,3 +247,24 @@ def test_the_order_of_cases_and_classes_does_not_matter(evaluation):
 def test_intervals_hold_the_difference(two):
     for pair in compare(two, **FAST).info["pairs"]:
         assert pair["low"] <= pair["difference"] <= pair["high"]
+
+
+def test_trainings_of_different_lengths_are_a_warning(two):
+    told = {"base": Schedule(1000, 250), "other": Schedule(1, 1)}
+    found = compare(two, schedules=told, **FAST).info
+
+    assert [text for text in found["warning"] if "lengths" in text] == [
+        "Trained for different lengths: base 250000 steps (1000 epochs of 250 steps), other 1 "
+        "steps (1 epoch of 1 step). A difference may come from that as well as from the methods."
+    ]
+    assert found["schedules"]["base"] == {"epochs": 1000, "steps": 250}
+    assert compare(two, **FAST).info["schedules"] == {}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"a": Schedule(4, 5)}, {"a": Schedule(10, 25), "b": Schedule(25, 10)}],
+    ids=["unknown", "one known", "as many steps"],
+)
+def test_lengths_that_are_no_warning(told):
+    assert about_schedules(told) == []

@@ -80,6 +80,35 @@ def test_markdown_says_what_json_says(two, tmp_path):
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
+def test_trainings_of_different_lengths_are_told(study, tmp_path):
+    """Where the predictions lie as nnU-Net leaves them, the folds say how long they were."""
+    a = tmp_path / "model_a" / "crossval_results_folds_0_2"
+    b = tmp_path / "model_b" / "fold_1" / "validation"
+    for folder, epochs in (
+        (a.parent / "fold_0", 100),
+        (a.parent / "fold_1", 7),  # another cross-validation's
+        (a.parent / "fold_2", 100),
+        (b.parent, 1000),
+    ):
+        folder.mkdir(parents=True)
+        debug = {"num_epochs": str(epochs), "num_iterations_per_epoch": "250"}
+        (folder / "debug.json").write_text(json.dumps(debug))
+    study({"a": {"liver": DICE}}, prediction=str(a))
+    study({"b": {"liver": DICE}}, prediction=str(b))
+    given = [f"{name.upper()}={tmp_path / name}" for name in "ab"]
+    assert cli.main(["compare", *given, "-o", str(tmp_path / "out"), "--resamples", "200"]) == 0
+    info = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    told = "A 25000 steps (100 epochs of 250 steps), B 250000 steps (1000 epochs of 250 steps)"
+
+    assert info["schedules"] == {
+        "A": {"epochs": 100, "steps": 250},
+        "B": {"epochs": 1000, "steps": 250},
+    }
+    assert f"**Trained for different lengths: {told}." in (
+        (tmp_path / "out" / "comparison.md").read_text()
+    )
+
+
 def test_a_name_with_a_bar_does_not_break_the_table(study, tmp_path):
     study({"a": {"left|right": DICE}, "b": {"left|right": DICE}})
     text = (tmp_path / "out" / "comparison.md").read_text()

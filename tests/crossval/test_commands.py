@@ -25,9 +25,9 @@ def test_from_raw_data_to_the_report(tmp_path, repo):
     )
     command = [sys.executable, "-m", "refsam3d_nnunet.cli", *COMMAND.split()]
 
-    def start():
+    def start(*options):
         return subprocess.Popen(
-            command,
+            [*command, *options],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -72,3 +72,21 @@ def test_from_raw_data_to_the_report(tmp_path, repo):
     output, _ = again.communicate(timeout=300)
     assert output.count("is done already") == 4
     assert {path: path.stat().st_mtime_ns for path in space.results.rglob("*.pth")} == before
+
+    output, _ = start("--ensemble").communicate(timeout=900)
+    assert output.count("validating what is trained") == 4, output
+    assert {path: path.stat().st_mtime_ns for path in space.results.rglob("*.pth")} == before
+    check_ensemble(space.results / space.name, out, output)
+
+
+def check_ensemble(results, out, output):
+    """What nnU-Net left of the ensemble is what was told."""
+    both = " + ".join(f"{name}__3d_fullres" for name in (OURS, THEIRS))
+    assert f"Best ensemble: {both}, Dice " in output
+    told = json.loads((out / "crossval.json").read_text())["ensembles"]
+    (ensemble,) = (results / "ensembles").iterdir()
+    summary = json.loads((ensemble / "summary.json").read_text())
+    assert told[ensemble.name] == summary["foreground_mean"]["Dice"]
+    assert len(summary["metric_per_case"]) == 2
+    instructions = (results / "inference_instructions.txt").read_text()
+    assert "nnUNetv2_predict -d Dataset901_Tiny" in instructions

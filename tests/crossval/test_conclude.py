@@ -7,6 +7,7 @@ import types
 
 import pytest
 
+from refsam3d_nnunet.comparison.schedule import Schedule
 from refsam3d_nnunet.crossval import conclude, costs
 from refsam3d_nnunet.crossval.dataset import find_dataset, make_folds
 from refsam3d_nnunet.crossval.display import Display
@@ -98,6 +99,9 @@ def _validate(folder):
 
 
 def test_all_steps(steps, study):
+    debug = study.results / "A__nnUNetPlans__3d_fullres" / "fold_2" / "debug.json"
+    debug.parent.mkdir(parents=True)
+    debug.write_text('{"num_epochs": "3", "num_iterations_per_epoch": "5"}')
     taken = steps(A, B, processes=2, margin=0.02)
     names = [step[0] for step in taken]
     assert names == ["accumulate", "evaluate"] * 2 + ["compare", "write", "report"]
@@ -111,6 +115,7 @@ def test_all_steps(steps, study):
     _, methods, options = taken[4]
     assert list(methods) == ["A__nnUNetPlans", "B__Mine"]
     assert (options["baseline"], options["margin"]) == ("B__Mine", 0.02)
+    assert options["schedules"] == {"A__nnUNetPlans": Schedule(3, 5)}  # nothing tells of B
     assert options["costs"] == {"A__nnUNetPlans": {"hours": 2}, "B__Mine": {"hours": 2}}
     record = json.loads((study.out / "crossval.json").read_text())
     assert record["costs"]["B__Mine"]["memory_gb"] is None

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -62,6 +63,23 @@ def test_an_incomplete_validation_is_run_again(fold, cases, predictions):
     write_checkpoint(fold.folder / "checkpoint_final.pth")
     write_validation(fold, cases, predictions)
     assert stage_of(fold) is Stage.VALIDATE
+
+
+@pytest.mark.parametrize("missing", ["b.npz", "b.pkl", "torn"])
+def test_probabilities_are_made_where_they_are_wanted(fold, missing):
+    write_checkpoint(fold.folder / "checkpoint_final.pth")
+    write_validation(fold, ["a", "b"])
+    validation, wanted = fold.folder / "validation", replace(fold, npz=True)
+    assert (stage_of(fold), stage_of(wanted)) == (Stage.DONE, Stage.VALIDATE)
+    for case in ("a", "b"):
+        write_checkpoint(validation / f"{case}.npz")
+        (validation / f"{case}.pkl").touch()
+    assert stage_of(wanted) is Stage.DONE
+    if missing == "torn":
+        (validation / "b.npz").write_bytes((validation / "b.npz").read_bytes()[:-40])
+    else:
+        (validation / missing).unlink()
+    assert (stage_of(fold), stage_of(wanted)) == (Stage.DONE, Stage.VALIDATE)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"metric_per_case": [{}]}', "null"])

@@ -1,6 +1,7 @@
 """What a job runs, and what it asks of the machine."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ def test_arguments_of_nnunet(fold, stage, last):
     expected = "Dataset004_Hippocampus 2d 1 -tr nnUNetTrainer -p nnUNetPlans -device cpu"
     assert job.arguments(stage)[:9] == expected.split()
     assert job.arguments(stage)[-1] == last
+
+
+@pytest.mark.parametrize("stage", [Stage.TRAIN, Stage.CONTINUE, Stage.VALIDATE])
+def test_probabilities_are_asked_for(fold, stage):
+    job = FoldJob(replace(fold, npz=True), "Dataset004_Hippocampus", "2d", Path("jobs"))
+    assert "--npz" in job.arguments(stage)
+    assert "--npz" not in replace(job, fold=fold).arguments(stage)
 
 
 def test_several_gpus_are_for_one_training(fold):

@@ -40,6 +40,47 @@ def test_methods_of_one_trainer_keep_their_plans(toy):
     assert [m.label for m in read_study(toy.folder).methods] == [METHODS[0], twin, METHODS[1]]
 
 
+def write_schedules(toy, method, *schedules):
+    for fold, (epochs, steps) in enumerate(schedules):
+        debug = {"num_epochs": str(epochs), "num_iterations_per_epoch": str(steps)}
+        change(
+            toy.model(method) / f"fold_{fold}" / "debug.json", lambda it, new=debug: it.update(new)
+        )
+
+
+def test_folds_of_different_lengths_are_a_warning(toy):
+    write_schedules(toy, METHODS[0], (2, 250), (1000, 250), (1000, 250))
+    write_schedules(toy, METHODS[1], *[(1000, 250)] * 5)
+    (warning,) = [w for w in read_study(toy.folder).warnings if "lengths" in w]
+
+    assert warning == (
+        f"Folds of {METHODS[0]} were trained for different lengths: fold 0 2 epochs of 250 steps; "
+        "fold 1 1000 epochs of 250 steps; fold 2 1000 epochs of 250 steps."
+    )
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_methods_of_different_lengths_are_a_warning_once(toy, older):
+    write_schedules(toy, METHODS[0], *[(100, 250)] * 5)
+    write_schedules(toy, METHODS[1], *[(1000, 250)] * 5)
+    text = (
+        f"Trained for different lengths: {METHODS[0]} 25000 steps (100 epochs of 250 steps), "
+        f"{METHODS[1]} 250000 steps (1000 epochs of 250 steps). A difference may come from that "
+        "as well as from the methods."
+    )
+
+    def edit(comparison):
+        assert comparison.pop("schedules") == {}
+        if not older:
+            comparison.update(schedules={"told": 1})
+            comparison["warning"].append(text)
+
+    change(toy.folder / "comparison" / "comparison.json", edit)
+
+    assert [w for w in read_study(toy.folder).warnings if "lengths" in w] == [text]
+    assert text in toy.report()
+
+
 def test_folder_of_something_else(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no crossval.json: wanted is the folder"):
         read_study(tmp_path)
