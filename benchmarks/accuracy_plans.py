@@ -159,6 +159,7 @@ def plans_of_both(base: Json, unet: Json, patch: Sequence[int]) -> tuple[Json, J
             configuration["spacing"],
             planned.preset,
             relative_position=planned.relative_position,
+            stem_tokens=planned.stem_tokens,
         )
         shared["architecture"] = architecture(config)
     ours = {**base, "configurations": {CONFIGURATION: shared}}

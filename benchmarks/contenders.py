@@ -8,7 +8,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from rivals import PRIMUS, RESENC, UNET, primus_of, unet
 
 from refsam3d_nnunet.config import PRESETS, TUNING_MODES, NetworkConfig
-from refsam3d_nnunet.design import design_network, has_relative_position
+from refsam3d_nnunet.design import design_network, parts_for
 from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
@@ -46,12 +46,8 @@ def build(name: str, problem: Problem, device: torch.device, **changes: Any) -> 
 def planned(name: str, problem: Problem) -> NetworkConfig:
     """The architecture that a plan has for one of OURS."""
     preset, tuning = name.split("-")
-    return design_network(
-        problem.patch,
-        problem.spacing,
-        preset,
-        relative_position=has_relative_position(tuning),
-    )
+    parts = parts_for(tuning, problem.channels)
+    return design_network(problem.patch, problem.spacing, preset, **parts)
 
 
 def _ours(name: str, problem: Problem, device: torch.device, changes: dict) -> Contender:

@@ -38,7 +38,12 @@ BASE_PLANS, TRAINER = "RefSAM3DSearch", "RefSAM3DTrainerVariant"
 SHIPPED = "shipped"
 EPOCHS = 4
 # What the trainer of variants does, and the values that it knows; the rest is in the plan.
-BY_TRAINER = {"text": ("plain", "random"), "phrases": ("one",), "stem": ("2",)}
+BY_TRAINER = {
+    "text": ("plain", "random"),
+    "phrases": ("one",),
+    "stem": ("2",),
+    "depth": ("random",),
+}
 
 
 class Run(NamedTuple):
@@ -140,12 +145,14 @@ def _prepare(
 
 
 def _redesigned(configuration: Json, patch: Sequence[int], preset: str) -> Json:
-    """Patch and architecture, with or without relative positions as was planned."""
+    """Patch and architecture, with the parts that were planned."""
+    planned = network_config(configuration)
     config = design_network(
         patch,
         configuration["spacing"],
         preset,
-        relative_position=network_config(configuration).relative_position,
+        relative_position=planned.relative_position,
+        stem_tokens=planned.stem_tokens,
     )
     return {"patch_size": list(patch), "architecture": architecture(config)}
 

@@ -119,7 +119,9 @@ class RefSAM3DPlanner(ExperimentPlanner):
             # What it returns only the label manager of save_plans understands.
             "resampling_fn_probabilities": "refsam3d_resample_logits",
             "resampling_fn_probabilities_kwargs": {},
-            "architecture": architecture(fitted.config),
+            "architecture": architecture(
+                fitted.config, decoder_checkpoint=self.block["decoder_checkpoint"]
+            ),
         }
 
     def generate_data_identifier(self, configuration_name: str) -> str:

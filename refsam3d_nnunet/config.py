@@ -82,6 +82,9 @@ class NetworkConfig:
         auxiliary_masks: Resolutions below the full one that get a mask of their own for deep
             supervision.
         relative_position: Whether attention has SAM's decomposed relative positions.
+        residual_class_tokens: Whether the class tokens' first look at each other is added to them,
+            as all later ones are, and does not replace them as in SAM.
+        stem_tokens: Whether the image stem's coarsest features are added to the tokens.
         preset: Name the sizes came from; for the record only.
 
     Raises:
@@ -101,6 +104,8 @@ class NetworkConfig:
     stem_channels: tuple[int, ...]
     auxiliary_masks: int = 2
     relative_position: bool = True
+    residual_class_tokens: bool = False
+    stem_tokens: bool = False
     preset: str = ""
 
     def __post_init__(self) -> None:

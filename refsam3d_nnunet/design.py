@@ -26,16 +26,25 @@ def default_preset(patch_size: Sequence[int]) -> str:
     return "vit_t" if math.prod(patch_size) < SMALL_PATCH_VOXELS else "vit_s"
 
 
-def has_relative_position(tuning: str) -> bool:
-    """Whether attention has SAM's relative positions: where pretrained weights are tuned.
+def parts_for(tuning: str, modalities: int) -> dict[str, bool]:
+    """Parts of the network that depend on how it is tuned.
 
-    Without such weights they cost operations and gain nothing over the tables of absolute
-    positions, see documentation/planning.md and documentation/search.md.
+    Relative positions are there for pretrained weights: without, they cost operations and gain
+    nothing over the tables of absolute positions, see documentation/planning.md and
+    documentation/search.md. A frozen token embedding sees the mean of the modalities alone, so the
+    stem's features, which tell them apart, are added to its tokens.
 
     Args:
         tuning: Mode of tuning.
+        modalities: Input channels of the image.
+
+    Returns:
+        Arguments of :func:`design_network`.
     """
-    return tuning != "scratch"
+    return {
+        "relative_position": tuning != "scratch",
+        "stem_tokens": tuning == "adapter" and modalities > 1,
+    }
 
 
 def token_size(patch_size: Extent, spacing: Sequence[float], most_tokens: int) -> Extent:
@@ -79,6 +88,7 @@ def design_network(
     most_tokens: int | None = None,
     *,
     relative_position: bool = True,
+    stem_tokens: bool = False,
 ) -> NetworkConfig:
     """Architecture of a preset for a patch.
 
@@ -87,7 +97,8 @@ def design_network(
         spacing: Millimetres of a voxel along the same axes.
         preset: Name of the image encoder's size.
         most_tokens: Budget of tokens; the preset's in ``MOST_TOKENS`` if None.
-        relative_position: Whether attention has SAM's, see :func:`has_relative_position`.
+        relative_position: Whether attention has SAM's, see :func:`parts_for`.
+        stem_tokens: Whether the stem's coarsest features are added to the tokens.
 
     Raises:
         ValueError: If the preset is unknown.
@@ -111,6 +122,8 @@ def design_network(
         stem_channels=STEM_CHANNELS[:halvings],
         auxiliary_masks=min(2, halvings - 1),
         relative_position=relative_position,
+        residual_class_tokens=True,
+        stem_tokens=stem_tokens,
         preset=preset,
     )
 

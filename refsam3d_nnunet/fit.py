@@ -10,7 +10,7 @@ from refsam3d_nnunet.design import (
     MOST_TOKENS,
     default_preset,
     design_network,
-    has_relative_position,
+    parts_for,
 )
 from refsam3d_nnunet.memory import Task, step_gb
 
@@ -150,7 +150,7 @@ def fit_to_memory(
         spacing=spacing,
         preset=preset,
         most_tokens=most_tokens,
-        relative_position=has_relative_position(task.tuning),
+        **parts_for(task.tuning, task.channels - task.label_channels),
     )
     patch = [int(p) for p in patch_size]
     while True:

@@ -191,6 +191,10 @@ def _new_encoder_parameters(config: NetworkConfig, task: Task) -> int:
     (d, _, _), (td, th, tw) = config.grid_size, config.token_size
     kernel = 3 ** sum(g > 1 for g in config.grid_size)
     count = e * td + e + d * e + e * task.label_channels * th * tw
+    if config.stem_tokens:
+        stride = config.stride_of(config.halvings - 1)
+        step = math.prod(t // s for t, s in zip(config.token_size, stride, strict=True))
+        count += e * (config.stem_channels[-1] * step + 1)
     for block in range(max(config.level_blocks) + 1):
         depth = config.window_of(block)[0]
         table = (2 * depth - 1) * e // config.num_heads

@@ -21,10 +21,11 @@ has a block of ours::
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from refsam3d_nnunet.config import PRESETS, NetworkConfig
-from refsam3d_nnunet.design import default_preset, design_network, has_relative_position
+from refsam3d_nnunet.design import default_preset, design_network, parts_for
 from refsam3d_nnunet.environment import Settings
 from refsam3d_nnunet.fit import smaller_batch
 from refsam3d_nnunet.memory import Task
@@ -122,7 +123,8 @@ def complete_plans(
     if resolved["architecture"]["network_class_name"] != NETWORK_CLASS:
         own = plans["configurations"][configuration]
         own["architecture"] = known or architecture(
-            _design_for(resolved, settings, block["tuning"])
+            _design_for(resolved, settings, block["tuning"]),
+            decoder_checkpoint=block["decoder_checkpoint"],
         )
         _refuse_contradictions(block, network_config(own), settings)
         own["batch_size"] = smaller_batch(
@@ -164,12 +166,20 @@ def _design_for(resolved: Json, settings: Settings, tuning: str) -> NetworkConfi
         resolved["patch_size"],
         resolved["spacing"],
         preset,
-        relative_position=has_relative_position(tuning),
+        **parts_for(tuning, len(resolved["normalization_schemes"])),
     )
 
 
-def architecture(config: NetworkConfig) -> Json:
-    """The architecture block of a configuration, in nnU-Net's form."""
+def architecture(config: NetworkConfig, *, decoder_checkpoint: str | None = None) -> Json:
+    """The architecture block of a configuration, in nnU-Net's form.
+
+    Args:
+        config: Architecture.
+        decoder_checkpoint: Weights of SAM's decoder, whose first look of the class tokens at each
+            other has no residual.
+    """
+    if decoder_checkpoint is not None:
+        config = replace(config, residual_class_tokens=False)
     return {
         "network_class_name": NETWORK_CLASS,
         "arch_kwargs": config.to_json(),

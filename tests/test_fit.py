@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from refsam3d_nnunet.design import design_network
+from refsam3d_nnunet.design import design_network, parts_for
 from refsam3d_nnunet.fit import (
     LARGE_MEMORY_GB,
     TooLittleMemory,
@@ -84,6 +84,12 @@ def test_vit_t_is_taken_where_vit_s_would_have_a_small_patch(memory_gb):
 )
 def test_relative_positions_are_planned_for_pretrained_weights(tuning, kept):
     assert planned(HEAD, 8, "vit_s", tuning).config.relative_position is kept
+
+
+def test_frozen_tokens_of_several_modalities_get_the_stems_detail():
+    wanted = {("adapter", 1): False, ("adapter", 4): True, ("full", 4): False}
+    for (tuning, modalities), kept in wanted.items():
+        assert parts_for(tuning, modalities)["stem_tokens"] is kept
 
 
 def test_a_named_encoder_is_kept_or_refused():

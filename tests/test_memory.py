@@ -7,7 +7,7 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
-from refsam3d_nnunet.design import design_network, has_relative_position
+from refsam3d_nnunet.design import design_network, parts_for
 from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.memory import Task, parameters, saved_activations, step_gb
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
@@ -18,6 +18,7 @@ PLANS = [
     ((40, 56, 40), (1, 1, 1), "vit_s", "scratch", 1, 0, 3),
     ((16, 96, 96), (3, 1, 1), "vit_t", "scratch", 3, 2, 8),
     ((48, 48, 48), (1, 1, 1), "vit_b", "adapter", 1, 0, 3),
+    ((32, 96, 80), (2, 1, 1), "vit_s", "adapter", 3, 0, 3),
     ((96, 128), (1, 1), "vit_s", "full", 4, 0, 5),
     ((256, 320), (1, 1), "vit_b", "adapter", 1, 0, 2),
     ((96, 96, 96), (1, 1, 1), "vit_t", "scratch", 1, 0, 20),
@@ -27,7 +28,7 @@ WORDS, TEXT_DIM = 6, 384
 
 def planned(plan) -> tuple[RefSAM3D, Task, torch.Tensor]:
     patch, spacing, preset, tuning, channels, labels, prompts = plan
-    config = design_network(patch, spacing, preset, relative_position=has_relative_position(tuning))
+    config = design_network(patch, spacing, preset, **parts_for(tuning, channels - labels))
     network = RefSAM3D(
         channels,
         prompts,

@@ -45,6 +45,15 @@ def test_relative_positions_are_those_of_pretrained_weights(checkpoint, kept):
     assert network_config(plans["configurations"]["3d_fullres"]).relative_position is kept
 
 
+def test_class_tokens_are_replaced_only_where_sams_decoder_is_loaded():
+    def planned(**settings):
+        plans = completed(settings=Settings(checkpoint="sam_vit_b.pth", **settings))
+        return network_config(plans["configurations"]["3d_fullres"])
+
+    assert planned().residual_class_tokens
+    assert not planned(preset="vit_b", decoder_checkpoint="medsam.pth").residual_class_tokens
+
+
 def test_a_2d_batch_for_a_unet_is_cut_to_the_memory():
     plans = default_plans()
     plans["configurations"]["3d_fullres"] |= {

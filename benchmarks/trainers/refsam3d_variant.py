@@ -22,7 +22,8 @@ class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
     What a plan can say is in the plan; here is what only code can: ``text=plain`` gives the
     network sentences as the encoder made them, ``text=random`` fixed random vectors in their
     place, one for each class, ``phrases=one`` the canonical phrases alone, ``stem=2`` two
-    convolutions at every resolution of the image stem. The validation cases of the fold are left
+    convolutions at every resolution of the image stem, ``depth=random`` random depth kernels of the
+    tokens in place of the mean over slices. The validation cases of the fold are left
     alone: the training cases are split once more.
     """
 
@@ -36,6 +37,9 @@ class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
         """Builds the network, changed."""
         super().initialize()
         change_text(self._bare_network().text)
+        if _asked("depth") == "random":
+            depth = self._bare_network().image_encoder.patch_embed.depth_weight
+            nn.init.normal_(depth, std=depth.shape[1] ** -0.5)
 
     @staticmethod
     def build_network_architecture(

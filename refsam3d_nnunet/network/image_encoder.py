@@ -32,6 +32,7 @@ class ImageEncoder3D(nn.Module):
         self.patch_embed = PatchEmbedding3D(
             image_channels, config.embed_dim, config.token_size, label_channels
         )
+        self.from_stem = _from_stem(config) if config.stem_tokens else None
         self.pos_embed = nn.Parameter(torch.zeros(1, grid[1], grid[2], config.embed_dim))
         self.pos_embed_depth = nn.Parameter(torch.zeros(1, grid[0], 1, 1, config.embed_dim))
         self.blocks = nn.ModuleList(
@@ -60,9 +61,11 @@ class ImageEncoder3D(nn.Module):
         for block in self.blocks:
             block.adapter.reset_parameters()
 
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """Outputs V_1..V_4 (b d h w e) of the level blocks for ``x`` (b c D H W)."""
+    def stages(self, x: Tensor, detail: Tensor | None = None) -> list[Tensor]:
+        """Outputs V_1..V_4 (b d h w e) of the level blocks; arguments as of :meth:`forward`."""
         x = self.patch_embed(x) + self.pos_embed[:, None] + self.pos_embed_depth
+        if self.from_stem is not None:
+            x = x + self.from_stem(detail).movedim(1, -1)
         outputs = []
         for i, block in enumerate(self.blocks):
             x = block(x)
@@ -70,6 +73,24 @@ class ImageEncoder3D(nn.Module):
                 outputs.append(x)
         return outputs
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Levels F_1..F_4 (b d h w c), shallow to deep, for ``x`` (b c D H W)."""
-        return [neck(v) for neck, v in zip(self.necks, self.stages(x), strict=True)]
+    def forward(self, x: Tensor, detail: Tensor | None = None) -> list[Tensor]:
+        """Encodes a volume.
+
+        Args:
+            x: Volume, b c D H W.
+            detail: The image stem's coarsest features, b s D' H' W', if tokens are to have them.
+
+        Returns:
+            Levels F_1..F_4 (b d h w c), shallow to deep.
+        """
+        return [neck(v) for neck, v in zip(self.necks, self.stages(x, detail), strict=True)]
+
+
+def _from_stem(config: NetworkConfig) -> nn.Conv3d:
+    """From the image stem's coarsest features to tokens, at first nothing."""
+    stride = config.stride_of(config.halvings - 1)
+    step = tuple(t // s for t, s in zip(config.token_size, stride, strict=True))
+    layer = nn.Conv3d(config.stem_channels[-1], config.embed_dim, step, step)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -88,6 +88,10 @@ class MaskDecoder3D(nn.Module):
         self.transformer = TwoWayTransformer(
             depth=2, embedding_dim=dim, mlp_dim=8 * dim, num_heads=8
         )
+        # SAM's first self-attention replaces the class tokens. It is nearly uniform at first, so
+        # they would all become their mean; SAM can afford that, since each of its few tokens has
+        # a hyper-network of its own, and here one serves all.
+        self.transformer.layers[0].skip_first_layer_pe = not config.residual_class_tokens
         # Level G_3 joins at the tokens, G_2 one doubling later, G_1 two: never the last one.
         self.joins_at = [min(i, top - 1) for i in range(len(config.level_blocks) - 1)]
         self.laterals = nn.ModuleList()

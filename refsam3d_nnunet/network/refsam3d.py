@@ -138,11 +138,14 @@ class RefSAM3D(nn.Module):
 
     def _masks(self, x: Tensor, *, auxiliary: bool) -> list[PromptMasks]:
         text, real, sentences = self.text()
+        skips = self.image_stem(x)
         levels = [
             attend(level, text, real)
-            for attend, level in zip(self.cross_attention, self.image_encoder(x), strict=True)
+            for attend, level in zip(
+                self.cross_attention, self.image_encoder(x, skips[-1]), strict=True
+            )
         ]
-        return self.mask_decoder(levels, sentences, self.image_stem(x), auxiliary=auxiliary)
+        return self.mask_decoder(levels, sentences, skips, auxiliary=auxiliary)
 
     def _padded(self, x: Tensor) -> Tensor:
         """Pads the far ends with zeros up to whole tokens."""

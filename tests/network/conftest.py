@@ -25,6 +25,8 @@ def tiny_config(**changes) -> NetworkConfig:
         "decoder_dim": 16,
         "stem_channels": (4, 8),
         "auxiliary_masks": 1,
+        "residual_class_tokens": True,
+        "stem_tokens": True,
     }
     return NetworkConfig(**{**numbers, **changes})
 

@@ -51,6 +51,33 @@ def test_same_prompt_same_mask_whatever_its_place(build):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("residual", [True, False])
+def test_fresh_class_tokens_keep_what_sets_classes_apart(build, residual):
+    network = build(prompts=8, awake=False, residual_class_tokens=residual).train()
+    network.masks_as_products = True
+    weights = network(torch.randn(1, 1, *PATCH)).weights[0]  # of the masks, k c
+    apart = (weights - weights.mean(dim=0)).square().sum() / weights.square().sum()
+
+    assert bool(apart > 0.1) is residual, "SAM's first self-attention makes all tokens their mean"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stem_tokens", [True, False])
+def test_frozen_tokens_know_modalities_apart_by_the_stem_alone(build, stem_tokens):
+    network = build(channels=2, stem_tokens=stem_tokens).eval()
+    kernel = network.image_encoder.patch_embed.proj.weight
+    kernel[:, 1] = kernel[:, 0]  # as pretrained weights arrive
+    x = torch.randn(1, 2, *PATCH)
+
+    def tokens(image):
+        return network.image_encoder(image, network.image_stem(image)[-1])[0]
+
+    torch.testing.assert_close(tokens(x), tokens(x))
+    change = (tokens(x.flip(1)) - tokens(x)).abs().max()
+    assert bool(change > 1e-2) is stem_tokens
+
+
+@torch.no_grad()
 def test_fresh_adapter_is_the_identity():
     x = torch.randn(2, 3, 4, 5, 16)
     adapter = Adapter3D(16, 4)

@@ -40,6 +40,7 @@ def with_weights_of(reference: ImageEncoderViT, depth: int = 1) -> ImageEncoder3
         patch_size=(depth, GRID * TOKEN, GRID * TOKEN),
         token_size=(1, TOKEN, TOKEN),
         window_size=(WINDOW, WINDOW, WINDOW),
+        stem_tokens=False,
     )
     encoder = ImageEncoder3D(config, 1).eval()
     state = {k: v for k, v in reference.state_dict().items() if not k.startswith("neck.")}
@@ -99,6 +100,7 @@ def sized_like_sam(depth: int) -> ImageEncoder3D:
         adapter_dim=size.adapter_dim,
         decoder_dim=size.decoder_dim,
         stem_channels=(4, 8, 16, 32),
+        stem_tokens=False,
     )
     with torch.device("meta"):
         return ImageEncoder3D(config, 3)
