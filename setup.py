@@ -22,6 +22,7 @@ PACKAGE_DIR = {
     "refsam3d_nnunet.pretrained": "refsam3d_nnunet/pretrained",
     "refsam3d_nnunet.slim": "refsam3d_nnunet/slim",
     "refsam3d_nnunet.prediction": "refsam3d_nnunet/prediction",
+    "refsam3d_nnunet.container": "refsam3d_nnunet/container",
     "refsam3d_nnunet.demo": "refsam3d_nnunet/demo",
     "refsam3d_nnunet.evaluation": "refsam3d_nnunet/evaluation",
     "refsam3d_nnunet.comparison": "refsam3d_nnunet/comparison",
@@ -147,6 +148,7 @@ if __name__ == "__main__":  # a search for trainers may import every module belo
         package_dir=PACKAGE_DIR,
         package_data={
             "refsam3d_nnunet": ["py.typed"],
+            "refsam3d_nnunet.container": ["files/*"],
             "refsam3d_nnunet.report": ["page.html", "page.css", "table.js", "viewer.js"],
         },
         install_requires=INSTALL_REQUIRES,

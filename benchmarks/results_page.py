@@ -30,7 +30,9 @@ own Dice and time.
 
 Plans of mode `scratch` have no relative positions since the [second search](search.md). Patch
 40 x 56 x 40 and the table of 128 x 128 x 128 in three rounds were measured after that. All else on
-this page is older: there `scratch` networks have them, and are slower by what they cost.
+this page is older: there `scratch` networks have them, and are slower by what they cost. The
+models of *Whole volumes* and *Language* are older than the third search, after which class tokens
+keep their identity.
 """
 SPEED = """
 All networks of a table were given the same patch and batch, and took turns in every round, so that

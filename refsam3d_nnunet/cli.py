@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from refsam3d_nnunet import __version__
 from refsam3d_nnunet.comparison.arguments import add_arguments as add_compare_arguments
+from refsam3d_nnunet.container.arguments import add_arguments as add_container_arguments
 from refsam3d_nnunet.crossval.arguments import add_arguments as add_crossval_arguments
 from refsam3d_nnunet.demo.arguments import add_arguments as add_demo_arguments
 from refsam3d_nnunet.evaluation.arguments import add_arguments as add_evaluate_arguments
@@ -82,6 +83,14 @@ def _prompts(args: argparse.Namespace) -> int:
     return 0
 
 
+def _container(args: argparse.Namespace) -> int:
+    from refsam3d_nnunet.container.command import run
+
+    answer, status = run(args)
+    print(answer)
+    return status
+
+
 def _crossval(args: argparse.Namespace) -> int:
     from refsam3d_nnunet.crossval.run import run
 
@@ -119,7 +128,7 @@ _COMMANDS = {
         _weights,
     ),
     "predict": (
-        "segment what free phrases say, with a trained model",
+        "segment the trained classes, or what free phrases say, in images of any orientation",
         add_predict_arguments,
         _predict,
     ),
@@ -127,6 +136,11 @@ _COMMANDS = {
         "list the classes and phrases of a trained model",
         add_prompts_arguments,
         _prompts,
+    ),
+    "container": (
+        "write a submission folder for a challenge, or try one out",
+        add_container_arguments,
+        _container,
     ),
     "crossval": (
         "train, evaluate and compare trainers over the folds of a data set",

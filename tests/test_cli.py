@@ -18,7 +18,14 @@ def demo(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["demo", "--help"], ["predict", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["demo", "--help"],
+        ["predict", "--help"],
+        ["container", "--help"],
+        ["--version"],
+    ],
 )
 def test_asking_for_help_loads_nothing_heavy(repo, arguments):
     code = (

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 SIMILARITY = 0.6
+STEP_SIZE = 0.5  # nnU-Net's default
 
 
 def add_prompts_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,18 +31,19 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         "-f",
         dest="folds",
         nargs="+",
-        type=_fold,
+        type=fold,
         metavar="FOLD",
         help="folds to average (default: all that were trained)",
     )
     add("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="FILE", help="weights")
-    asked = parser.add_mutually_exclusive_group(required=True)
+    asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
         "--prompt",
         dest="prompts",
         action="append",
         metavar="TEXT",
-        help="what to segment, in words; may be repeated, the first becomes label 1",
+        help="what to segment, in words; may be repeated, the first becomes label 1 (default: all "
+        "trained classes, with the label values of the training)",
     )
     asked.add_argument(
         "--jobs",
@@ -49,9 +51,9 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='JSON file, image -> prompts, such as {"case_1": ["liver", "left kidney"]}',
     )
-    add("--masks", action="store_true", help="write one mask per prompt too")
+    add("--masks", action="store_true", help="write one mask per prompt or class too")
     add("--save-probabilities", action="store_true", help="write the probabilities as .npz too")
-    add("--disable-tta", action="store_true", help="predict without mirrored copies")
+    add_speed(parser)
     add(
         "--similarity",
         type=float,
@@ -74,7 +76,42 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _fold(text: str) -> int | str:
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    """Adds nnU-Net's two options that trade accuracy for time."""
+    parser.add_argument(
+        "--disable-tta", action="store_true", help="predict without mirrored copies"
+    )
+    parser.add_argument(
+        "-step_size",
+        type=_step_size,
+        default=STEP_SIZE,
+        metavar="X",
+        help="step of the sliding window, in patches: above 0, at most 1; larger is faster "
+        "(default: %(default)s)",
+    )
+
+
+def is_step_size(value: float) -> bool:
+    """Whether windows of one patch, so many patches apart, cover an image."""
+    return 0 < value <= 1
+
+
+def _step_size(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not is_step_size(value):
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, got {text!r}")
+    return value
+
+
+def fold(text: str) -> int | str:
+    """A fold as nnU-Net names it, a number or "all".
+
+    Raises:
+        ValueError: If it is neither.
+    """
     return text if text == "all" else int(text)
 
 

@@ -1,8 +1,9 @@
-"""Lists what a model was trained on, from its plans.json alone."""
+"""What a model folder has: its classes, from plans.json alone, and its checkpoints."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,29 @@ def read_block(model: Path) -> dict[str, Any]:
     if block is None:
         raise ValueError(f"{model} is not a model of RefSAM3DTrainer, so it has no prompts.")
     return block
+
+
+def checkpoint_files(model: Path, folds: Sequence[int | str] | None, name: str) -> list[Path]:
+    """Files of the folds asked for, or of all that were trained ("all" is not one of these).
+
+    Args:
+        model: Model folder.
+        folds: Numbers, or "all"; None or empty for all that were trained.
+        name: Name of the checkpoint, such as checkpoint_final.pth.
+
+    Raises:
+        FileNotFoundError: If one of them, or every one, is missing.
+    """
+    if not folds:
+        found = sorted(model.glob(f"fold_[0-9]*/{name}")) or sorted(model.glob(f"fold_all/{name}"))
+    else:
+        found = [model / f"fold_{fold}" / name for fold in folds]
+    missing = [path for path in found if not path.is_file()]
+    if missing or not found:
+        raise FileNotFoundError(
+            f"There is no {missing[0] if missing else model / 'fold_*' / name}."
+        )
+    return found
 
 
 def listing(model: Path, *, as_json: bool = False) -> str:

@@ -15,11 +15,12 @@ from nnunetv2.inference.export_prediction import (
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor
 
+import refsam3d_nnunet._autoload  # noqa: F401 - nnU-Net finds the trainer, .pth files or not
 from refsam3d_nnunet.environment import read_settings
 from refsam3d_nnunet.network.text_prompts import TextPrompts
 from refsam3d_nnunet.plans import trained_classes
 from refsam3d_nnunet.prediction.arguments import SIMILARITY
-from refsam3d_nnunet.prediction.listing import read_block
+from refsam3d_nnunet.prediction.listing import checkpoint_files, read_block
 from refsam3d_nnunet.prediction.matching import (
     Match,
     checked_prompts,
@@ -35,7 +36,7 @@ from refsam3d_nnunet.text.phrases import background_of, training_phrases
 
 
 class RefSAM3DPredictor(nnUNetPredictor):
-    """Predicts what free phrases say.
+    """Predicts the trained classes, or what free phrases say.
 
     Each phrase takes the place of the trained class that it comes nearest to, the other classes
     stay in the text as they were trained, and a voxel of a class that nobody asked for is
@@ -62,14 +63,15 @@ class RefSAM3DPredictor(nnUNetPredictor):
         self.classes = trained_classes(self.block)
         if read_settings().prompts is not None:
             raise ValueError("REFSAM3D_PROMPTS is for nnUNetv2_predict: unset it, or use that.")
-        self.checkpoints = _checkpoints(folder, use_folds, checkpoint_name)
+        self.checkpoints = checkpoint_files(folder, use_folds, checkpoint_name)
         use_folds = [path.parent.name.removeprefix("fold_") for path in self.checkpoints]
         with looking_first_in(folder):
             super().initialize_from_trained_model_folder(str(folder), use_folds, checkpoint_name)
         if self.configuration_manager.previous_stage_name is not None:
             raise ValueError(
-                f"{folder} is the second stage of a cascade, whose input is the trained labels of "
-                f"the first; it cannot follow free text. Use nnUNetv2_predict, or the first stage."
+                f"{folder} is the second stage of a cascade, whose input is the labels that the "
+                f"first predicted; this predictor has none, and the stage cannot follow free text. "
+                f"Use nnUNetv2_predict, or the first stage."
             )
         self._trained_labels = self.dataset_json
         self._heads: list[int] | None = None
@@ -260,22 +262,6 @@ def _said(
         return words, sentence
     more_words, other = phrases[nearest]
     return np.concatenate([words, more_words]), (sentence + other) / 2
-
-
-def _checkpoints(folder: Path, folds: Sequence[int | str] | None, name: str) -> list[Path]:
-    """Files of the folds asked for, or of all that were trained ("all" is not one of these)."""
-    if not folds:
-        found = sorted(folder.glob(f"fold_[0-9]*/{name}")) or sorted(
-            folder.glob(f"fold_all/{name}")
-        )
-    else:
-        found = [folder / f"fold_{fold}" / name for fold in folds]
-    missing = [path for path in found if not path.is_file()]
-    if missing or not found:
-        raise FileNotFoundError(
-            f"There is no {missing[0] if missing else folder / 'fold_*' / name}."
-        )
-    return found
 
 
 class _Phrases(UserDict):

@@ -1,4 +1,4 @@
-"""`refsam3d predict`: images and phrases in, label files and a record of them out."""
+"""`refsam3d predict`: images, and phrases if any, in; label files and a record of them out."""
 
 from __future__ import annotations
 
@@ -6,26 +6,36 @@ import argparse
 import json
 import logging
 import platform
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK
 import torch
 
-from refsam3d_nnunet.files import replacing, sha256_of, write_json
+from refsam3d_nnunet.files import sha256_of, write_json
 from refsam3d_nnunet.plans import TEXT_BANK
-from refsam3d_nnunet.prediction.images import Case, Volume, find_cases, read_volume
-from refsam3d_nnunet.prediction.matching import Match, checked_prompts
+from refsam3d_nnunet.prediction.arguments import SIMILARITY, STEP_SIZE, is_step_size
+from refsam3d_nnunet.prediction.images import Case, find_cases, read_volume
+from refsam3d_nnunet.prediction.matching import checked_prompts
 from refsam3d_nnunet.prediction.predictor import RefSAM3DPredictor
+from refsam3d_nnunet.prediction.results import (
+    Structure,
+    asked_structures,
+    image_record,
+    label_image,
+    trained_structures,
+    write_image,
+    write_more,
+)
 
 RECORD = "refsam3d_prompts.json"
 
 _log = logging.getLogger(__name__)
+
+
+Prompts = tuple[str, ...] | None  # None: all trained classes
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -35,72 +45,164 @@ def predict(args: argparse.Namespace) -> int:
         ValueError: If model, images or prompts are not what is wanted; nothing is written then.
         OSError: If a file is missing, or the text encoder is needed and cannot be had.
     """
-    predictor = load_predictor(args.model, args.folds, args.checkpoint, device=args.device)
-    predictor.use_mirroring = not args.disable_tta
-    channels = len(predictor.configuration_manager.normalization_schemes)
-    cases = find_cases(args.input, channels)
-    jobs = jobs_of(cases, args.prompts, args.jobs)
+    free = args.prompts is not None or args.jobs is not None
+    if not free and (args.verbatim or args.similarity != SIMILARITY):
+        raise ValueError(
+            "--verbatim and --similarity are for new phrases, and none are asked for: name some "
+            "with --prompt or --jobs, or leave them out."
+        )
+    predictor = load_predictor(
+        args.model,
+        args.folds,
+        args.checkpoint,
+        device=args.device,
+        step_size=args.step_size,
+        mirroring=not args.disable_tta,
+    )
+    jobs = jobs_of(find_cases(args.input, channels_of(predictor)), args.prompts, args.jobs)
     args.output.mkdir(parents=True, exist_ok=True)
     how = {
         "bank": args.output / TEXT_BANK,
         "threshold": args.similarity,
         "verbatim": args.verbatim,
     }
-    matches = {
-        prompts: predictor.set_prompts(prompts, **how) for prompts in dict.fromkeys(jobs.values())
+    structures = {
+        prompts: _structures(predictor, prompts, how) for prompts in dict.fromkeys(jobs.values())
     }
-    for warning in dict.fromkeys(m.warning for found in matches.values() for m in found):
-        if warning:
-            _log.warning("WARNING: %s", warning)
-    record = _record(predictor, args) | {"images": {}}
-    orientations = list(predictor.block.get("orientations", {}))
+    for warning in _warnings(structures.values()):
+        _log.warning("WARNING: %s", warning)
+    record = _record(predictor, args, free=None not in structures) | {"images": {}}
     current = None
     for case, prompts in jobs.items():
         if prompts != current:
             predictor.set_prompts(prompts, **how)
             current = prompts
-        volume = read_volume(case, orientations)
-        wants_more = args.masks or args.save_probabilities
-        labels, chances = predictor.segment(
-            volume.array, volume.properties(), probabilities=wants_more
-        )
-        _write(args, case, volume, labels=labels, chances=chances, prompts=prompts)
-        record["images"][case.name] = _image_record(case, volume, matches[prompts], labels)
+        record["images"][case.name] = _predict_case(predictor, args, case, structures[prompts])
         write_json(args.output / RECORD, record)
-        _log.info("%s: %s", case.name, "; ".join(prompts))
+        _log.info("%s: %s", case.name, "; ".join(one.phrase for one in structures[prompts]))
     return 0
 
 
 def load_predictor(
-    model: Path, folds: Sequence[int | str] | None, checkpoint: str, *, device: str
+    model: Path,
+    folds: Sequence[int | str] | None,
+    checkpoint: str,
+    *,
+    device: str,
+    step_size: float = STEP_SIZE,
+    mirroring: bool = True,
 ) -> RefSAM3DPredictor:
-    """Loads the folds of a model; see :class:`RefSAM3DPredictor` for what it raises."""
+    """Loads the folds of a model; see :class:`RefSAM3DPredictor` for what it raises.
+
+    Args:
+        model: Model folder.
+        folds: Folds to average; None for all that were trained.
+        checkpoint: Name of the checkpoint.
+        device: Such as "cuda"; "auto" takes it where there is one, else "cpu".
+        step_size: Step of the sliding window in patches, above 0 and at most 1.
+        mirroring: Whether mirrored copies are predicted too, as trained.
+
+    Raises:
+        ValueError: If the step size is none.
+    """
+    if not is_step_size(step_size):
+        raise ValueError(f"The step size must be above 0 and at most 1, got {step_size}.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     predictor = RefSAM3DPredictor(
-        device=torch.device(device), perform_everything_on_device=device == "cuda", allow_tqdm=False
+        tile_step_size=step_size,
+        use_mirroring=mirroring,
+        device=torch.device(device),
+        perform_everything_on_device=device == "cuda",
+        allow_tqdm=False,
     )
     predictor.initialize_from_trained_model_folder(str(model), folds, checkpoint)
     predictor.network.to(predictor.device)
     return predictor
 
 
+def channels_of(predictor: RefSAM3DPredictor) -> int:
+    """How many files one image of a model has."""
+    return len(predictor.configuration_manager.normalization_schemes)
+
+
+def segment_image(predictor: RefSAM3DPredictor, case: Case) -> SimpleITK.Image:
+    """Segments one image into all trained classes, in this process.
+
+    Args:
+        predictor: As :func:`load_predictor` gave it.
+        case: The image, in any orientation.
+
+    Returns:
+        The label values of the training, in the image's own geometry.
+
+    Raises:
+        ValueError: If the image cannot be read; see :func:`read_volume`.
+    """
+    volume = read_volume(case, _orientations(predictor))
+    labels, _ = predictor.segment(volume.array, volume.properties())
+    return label_image(volume, labels, trained_structures(predictor))
+
+
+def _predict_case(
+    predictor: RefSAM3DPredictor,
+    args: argparse.Namespace,
+    case: Case,
+    structures: Sequence[Structure],
+) -> dict[str, Any]:
+    volume = read_volume(case, _orientations(predictor))
+    wants_more = args.masks or args.save_probabilities
+    labels, chances = predictor.segment(volume.array, volume.properties(), probabilities=wants_more)
+    image = label_image(volume, labels, structures)
+    write_image(image, args.output / f"{case.name}{case.ending}")
+    if wants_more:
+        write_more(
+            args.output,
+            case,
+            volume,
+            labels=labels,
+            chances=chances,
+            structures=structures,
+            masks=args.masks,
+            probabilities=args.save_probabilities,
+        )
+    return image_record(case, volume, structures, labels)
+
+
+def _orientations(predictor: RefSAM3DPredictor) -> list[str]:
+    return list(predictor.block.get("orientations", {}))
+
+
+def _structures(
+    predictor: RefSAM3DPredictor, prompts: Prompts, how: Mapping[str, Any]
+) -> list[Structure]:
+    if prompts is None:
+        return trained_structures(predictor)
+    return asked_structures(predictor.set_prompts(prompts, **how))
+
+
+def _warnings(structures: Iterable[Sequence[Structure]]) -> list[str]:
+    found = dict.fromkeys(one.record.get("warning") for some in structures for one in some)
+    return [warning for warning in found if warning]
+
+
 def jobs_of(
     cases: Sequence[Case], prompts: Sequence[str] | None, file: Path | None
-) -> dict[Case, tuple[str, ...]]:
-    """Which prompts each image gets.
+) -> dict[Case, Prompts]:
+    """Which prompts each image gets; None where nothing was asked.
 
     Args:
         cases: Images that were found.
         prompts: The same for all, or None.
-        file: JSON file otherwise, name of the image or of a file of it -> list of prompts.
+        file: JSON file, name of the image or of a file of it -> list of prompts, or None.
 
     Raises:
         ValueError: If the file is malformed, or names an image that was not found.
         OSError: If it cannot be read.
     """
     if file is None:
-        return dict.fromkeys(cases, tuple(checked_prompts(prompts or ())))
+        same = None if prompts is None else tuple(checked_prompts(prompts))
+        return dict.fromkeys(cases, same)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -124,68 +226,21 @@ def jobs_of(
     return jobs
 
 
-def _write(
-    args: argparse.Namespace,
-    case: Case,
-    volume: Volume,
-    *,
-    labels: np.ndarray,
-    chances: np.ndarray | None,
-    prompts: Sequence[str],
-) -> None:
-    kind = np.uint8 if len(prompts) < 256 else np.uint16
-    _write_image(volume.restored(labels.astype(kind)), args.output / f"{case.name}{case.ending}")
-    if chances is None:
-        return
-    regions = len(chances) == len(prompts)
-    if args.save_probabilities:
-        back = [SimpleITK.GetArrayFromImage(volume.restored(one)) for one in chances]
-        np.savez_compressed(args.output / f"{case.name}.npz", probabilities=np.stack(back))
-    if args.masks:
-        folder = args.output / f"{case.name}_masks"
-        folder.mkdir(exist_ok=True)
-        for i, prompt in enumerate(prompts):
-            mask = chances[i] > 0.5 if regions else labels == i + 1  # regions may overlap
-            name = f"{i + 1}_{re.sub(r'[^a-z0-9]+', '_', prompt.lower()).strip('_')[:60]}"
-            image = volume.restored(mask.astype(np.uint8))
-            _write_image(image, folder / f"{name}{case.ending}")
-
-
-def _write_image(image: SimpleITK.Image, path: Path) -> None:
-    """Writes under a name of the same ending, then renames, so that no half file is left."""
-    if path.name.endswith(".mhd"):  # two files, which name each other
-        SimpleITK.WriteImage(image, str(path))
-        return
-    with replacing(path) as temporary:
-        SimpleITK.WriteImage(image, str(temporary), useCompression=True)
-
-
-def _record(predictor: RefSAM3DPredictor, args: argparse.Namespace) -> dict[str, Any]:
+def _record(
+    predictor: RefSAM3DPredictor, args: argparse.Namespace, *, free: bool
+) -> dict[str, Any]:
+    asked = {"similarity_threshold": args.similarity, "verbatim": args.verbatim}
     return {
+        "asked": "prompts" if free else "all trained classes",
         "model": str(args.model.resolve()),
         "checkpoint_sha256": {
             f"{path.parent.name}/{path.name}": sha256_of(path) for path in predictor.checkpoints
         },
         "text_encoder": predictor.block["text"],
-        "similarity_threshold": args.similarity,
-        "verbatim": args.verbatim,
+        **(asked if free else {}),
+        "step_size": predictor.tile_step_size,
         "mirroring": predictor.use_mirroring and predictor.allowed_mirroring_axes,
         "device": str(predictor.device),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("refsam3d_nnunet", "nnunetv2", "torch")},
-    }
-
-
-def _image_record(
-    case: Case, volume: Volume, matches: Sequence[Match], labels: np.ndarray
-) -> dict[str, Any]:
-    return {
-        "files": [str(file) for file in case.files],
-        "segmentation": f"{case.name}{case.ending}",
-        "orientation": volume.code,
-        "predicted_in_orientation": volume.oriented_code,
-        "prompts": [
-            {"value": value, **asdict(one), "voxels": int((labels == value).sum())}
-            for value, one in enumerate(matches, start=1)
-        ],
     }

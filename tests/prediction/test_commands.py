@@ -85,10 +85,13 @@ def test_jobs_know_images_by_case_and_by_file(tmp_path):
     file.write_text('{"b_0000.nii.gz": ["liver"], "a": ["left kidney", "liver"]}')
     assert jobs_of([a, b], None, file) == {b: ("liver",), a: ("left kidney", "liver")}
     assert jobs_of([a, b], ["liver"], None) == {a: ("liver",), b: ("liver",)}
+    assert jobs_of([a, b], None, None) == {a: None, b: None}, "all trained classes"
+    with pytest.raises(ValueError, match="There is no prompt"):
+        jobs_of([a, b], [], None)
 
 
-@pytest.mark.parametrize("asked", [[], ["--prompt", "liver", "--jobs", "x.json"]])
-def test_prompts_or_jobs(asked, capsys):
+def test_not_prompts_and_jobs(capsys):
     with pytest.raises(SystemExit):
+        asked = ["--prompt", "liver", "--jobs", "x.json"]
         cli.main(["predict", "-i", "x", "-o", "y", "-m", "z", *asked])
-    assert "--prompt" in capsys.readouterr().err
+    assert "--jobs: not allowed with argument --prompt" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Submission folders for challenges: `refsam3d container`."""
