@@ -29,9 +29,10 @@ TWINS = {"l": "r", "r": "l", "lt": "rt", "rt": "lt", "sx": "dx", "dx": "sx"}
 _CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[\s_\-]+")
 _SIDE_WORD = re.compile(rf"(?<![a-z])({'|'.join(SIDES)})(?![a-z])", re.IGNORECASE)
-# An initial written together with its structure: "lkidney", "lunglt", "kidney l1".
+# An initial written together with its structure: "lkidney", "lunglt", "kidney l1". A vowel behind
+# lt or rt says that the t is the structure's: "rtibia", but "rtkidney".
 _FUSED = (
-    re.compile(r"(?P<initial>lt|rt|l|r)(?P<rest>.+)"),
+    re.compile(r"(?P<initial>[lr]t(?![aeiou])|l|r)(?P<rest>.+)"),
     re.compile(r"(?P<rest>.+?)(?P<initial>lt|rt|l|r)(?P<number>\d*)"),
 )
 

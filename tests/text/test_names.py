@@ -122,6 +122,8 @@ def test_initials_count_when_their_twin_is_there():
         ("kidney_l1", "kidney_r1", ["left kidney 1", "right kidney 1"]),
         ("kidney1l", "kidney1r", ["left kidney1", "right kidney1"]),
         ("LV", "RV", ["left v", "right v"]),
+        ("ltibia", "rtibia", ["left tibia", "right tibia"]),
+        ("ltkidney", "rtkidney", ["left kidney", "right kidney"]),
     ],
 )
 def test_initials_written_together_with_the_name_count_beside_their_twin(one, two, phrases):
