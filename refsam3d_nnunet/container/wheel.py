@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -40,13 +40,13 @@ def write_wheel(folder: Path) -> Path:
             the build fails.
         OSError: If a file cannot be read or written.
     """
-    try:
-        one = distribution(PACKAGE)
-    except PackageNotFoundError as error:
+    # A checkout that was built from holds metadata too, but no record of an install.
+    one = next((d for d in distributions(name=PACKAGE) if d.read_text("RECORD")), None)
+    if one is None:
         raise ValueError(
             f"{PACKAGE} is not installed here, so there is nothing to make a wheel of: run it "
             f"from an environment where `pip install` has installed it."
-        ) from error
+        )
     source = editable_source(one)
     return _repack(one, folder) if source is None else _build(source, folder)
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import PackageNotFoundError, PathDistribution
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
@@ -47,8 +47,9 @@ def installed(tmp_path, monkeypatch) -> Path:
     return site
 
 
-def use(monkeypatch, info: Path) -> None:
-    monkeypatch.setattr(module, "distribution", lambda _: PathDistribution(info))
+def use(monkeypatch, *infos: Path) -> None:
+    found = [PathDistribution(info) for info in infos]
+    monkeypatch.setattr(module, "distributions", lambda name: iter(found))
 
 
 @pytest.fixture
@@ -82,6 +83,14 @@ def test_pip_installs_it_with_hook_and_command(installed, out, tmp_path):
     command = (tmp_path / "new" / "bin" / "refsam3d").read_text()
     assert "refsam3d_nnunet.cli" in command
     assert "/home/me" not in command
+
+
+def test_what_a_build_left_in_a_checkout_is_no_install(installed, out, tmp_path, monkeypatch):
+    egg = tmp_path / "checkout" / "refsam3d_nnunet.egg-info"
+    egg.mkdir(parents=True)
+    (egg / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: refsam3d_nnunet\nVersion: 9\n")
+    use(monkeypatch, egg, installed / INFO)
+    assert write_wheel(out).name == "refsam3d_nnunet-1.2-py3-none-any.whl"
 
 
 def test_an_install_that_lost_a_file_is_refused(installed, out):
@@ -132,9 +141,6 @@ def test_a_build_that_fails_says_why(installed, source, out, monkeypatch):
 
 
 def test_a_package_that_is_not_installed_is_refused(out, monkeypatch):
-    def missing(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(module, "distribution", missing)
+    use(monkeypatch)
     with pytest.raises(ValueError, match="refsam3d_nnunet is not installed here"):
         write_wheel(out)
