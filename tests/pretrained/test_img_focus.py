@@ -48,6 +48,7 @@ def encoder(form):
         adapter_dim=96,
         decoder_dim=192,
         relative_position=True,
+        stem_tokens=False,
     )
     network = torch.nn.ModuleDict({"image_encoder": ImageEncoder3D(config, 3)}).eval()
     report = load_encoder(form, dict(network.state_dict()))
