@@ -155,7 +155,8 @@ def _plans(channels: int) -> dict:
         "resampling_fn_probabilities_kwargs": {},
         "architecture": {
             "network_class_name": "refsam3d_nnunet.network.refsam3d.RefSAM3D",
-            "arch_kwargs": tiny_config().to_json(),
+            # SEEDS were chosen for these parts; plans of before have them so.
+            "arch_kwargs": tiny_config(residual_class_tokens=False, stem_tokens=False).to_json(),
             "_kw_requires_import": [],
         },
         "batch_dice": False,
