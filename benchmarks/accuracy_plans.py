@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from redesign import redesigned
 from studies import CONFIGURATION
 
-from refsam3d_nnunet.design import design_network
-from refsam3d_nnunet.plans import architecture, network_config
+from refsam3d_nnunet.plans import network_config
 from refsam3d_nnunet.text.names import mentions_side
 from refsam3d_nnunet.text.phrases import phrase_bank
 
@@ -151,17 +151,9 @@ def plans_of_both(base: Json, unet: Json, patch: Sequence[int]) -> tuple[Json, J
         patch: For both; a larger one than the base's gives RefSAM3D an architecture for it.
     """
     configuration = base["configurations"][CONFIGURATION]
-    shared = {**configuration, "patch_size": list(patch)}
+    shared = dict(configuration)
     if list(configuration["patch_size"]) != list(patch):
-        planned = network_config(configuration)
-        config = design_network(
-            patch,
-            configuration["spacing"],
-            planned.preset,
-            relative_position=planned.relative_position,
-            stem_tokens=planned.stem_tokens,
-        )
-        shared["architecture"] = architecture(config)
+        shared |= redesigned(configuration, patch, network_config(configuration).preset)
     ours = {**base, "configurations": {CONFIGURATION: shared}}
     theirs = {key: value for key, value in base.items() if key != "refsam3d"}
     theirs["configurations"] = {CONFIGURATION: {**shared, "architecture": unet}}

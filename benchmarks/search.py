@@ -25,14 +25,14 @@ from typing import NamedTuple
 import studies
 import study_arguments
 from page_text import facts, number, product, signed, table, write_part
+from redesign import redesigned
 from studies import CONFIGURATION, Json
 from study_report import told_machine
 
 from refsam3d_nnunet.config import NetworkConfig
 from refsam3d_nnunet.crossval.dataset import read_json
-from refsam3d_nnunet.design import design_network
 from refsam3d_nnunet.files import write_json
-from refsam3d_nnunet.plans import DEFAULT_SCHEDULE, architecture, network_config
+from refsam3d_nnunet.plans import DEFAULT_SCHEDULE
 
 BASE_PLANS, TRAINER = "RefSAM3DSearch", "RefSAM3DTrainerVariant"
 SHIPPED = "shipped"
@@ -109,7 +109,7 @@ def changed_plan(plan: Json, variant: str) -> Json:
         if value in BY_TRAINER.get(name, ()):
             continue
         if name == "preset":
-            configuration |= _redesigned(configuration, configuration["patch_size"], value)
+            configuration |= redesigned(configuration, configuration["patch_size"], value)
         elif name in DEFAULT_SCHEDULE:
             schedule[name] = json.loads(value)
         elif name in numbers:
@@ -136,25 +136,12 @@ def _prepare(
     write_json(folder / "splits_final.json", studies.first_fold(folder, base))
     configuration = base["configurations"][CONFIGURATION]
     patch = args.patch or configuration["patch_size"]
-    configuration |= {"batch_size": args.batch} | _redesigned(configuration, patch, args.preset)
+    configuration |= {"batch_size": args.batch} | redesigned(configuration, patch, args.preset)
     for variant in args.variants:
         plan = changed_plan(base, variant)
         for seed in range(args.seeds):
             named = Run(name, variant, args.steps, seed).plans
             write_json(folder / f"{named}.json", {**plan, "plans_name": named})
-
-
-def _redesigned(configuration: Json, patch: Sequence[int], preset: str) -> Json:
-    """Patch and architecture, with the parts that were planned."""
-    planned = network_config(configuration)
-    config = design_network(
-        patch,
-        configuration["spacing"],
-        preset,
-        relative_position=planned.relative_position,
-        stem_tokens=planned.stem_tokens,
-    )
-    return {"patch_size": list(patch), "architecture": architecture(config)}
 
 
 def _record(run: Run, out: Path) -> Json:

@@ -41,8 +41,8 @@ class Saved:
 
     def bytes(self, compute_size: int) -> int:
         """Bytes, with 2 (float16) or 4 (float32) for each number of the computation."""
-        copy = compute_size if compute_size < 4 else 0
-        return self.compute * compute_size + self.full * 4 + self.softmax * (4 + copy)
+        softmax = self.softmax * (4 + _copy_size(compute_size))
+        return self.compute * compute_size + self.full * 4 + softmax
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def step_gb(config: NetworkConfig, task: Task, batch_size: int, compute_size: in
     total, tuned = parameters(config, task)
     # Single-precision weights; of those tuned also gradients and AdamW's two moments. Autocast
     # keeps a half-precision copy of all.
-    static = 4 * total + 12 * tuned + (compute_size if compute_size < 4 else 0) * total
+    static = 4 * total + 12 * tuned + _copy_size(compute_size) * total
     sample = saved_activations(config, task).bytes(compute_size) + _loss_bytes(config, task)
     sample += _workspace(config) * compute_size
     return CUDA_CONTEXT_GB + (static + batch_size * sample) / GB
@@ -100,6 +100,11 @@ def parameters(config: NetworkConfig, task: Task) -> tuple[int, int]:
     frozen = sum(_frozen_parameters(config, task))
     total = frozen + _new_encoder_parameters(config, task) + _decoder_parameters(config, task)
     return total, total - frozen if task.tuning == "adapter" else total
+
+
+def _copy_size(compute_size: int) -> int:
+    """Bytes of what autocast keeps of a number beside its single precision."""
+    return compute_size if compute_size < 4 else 0
 
 
 def _tokens(config: NetworkConfig) -> int:

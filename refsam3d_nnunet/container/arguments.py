@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from refsam3d_nnunet.prediction.arguments import add_speed, fold
+from refsam3d_nnunet.prediction.arguments import add_folds, add_speed
 
 OUTPUT = "segmentation"
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -36,15 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run DIR's inference.py here, without Docker, on an image (a file per channel, in "
         "the model's order) or on a folder of images",
     )
-    add(
-        "-f",
-        dest="folds",
-        nargs="+",
-        type=fold,
-        metavar="FOLD",
-        help="folds to submit (default: all that were trained)",
-    )
-    add("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="FILE", help="weights")
+    add_folds(parser, to="submit")
     add(
         "--input",
         dest="inputs",

@@ -27,15 +27,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("-o", dest="output", type=Path, required=True, metavar="OUT", help="folder to write to")
     _add_model(parser)
-    add(
-        "-f",
-        dest="folds",
-        nargs="+",
-        type=fold,
-        metavar="FOLD",
-        help="folds to average (default: all that were trained)",
-    )
-    add("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="FILE", help="weights")
+    add_folds(parser, to="average")
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
         "--prompt",
@@ -76,6 +68,26 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_folds(parser: argparse.ArgumentParser, *, to: str) -> None:
+    """Adds nnU-Net's two options that choose checkpoints.
+
+    Args:
+        parser: Where.
+        to: What is done with the folds, for the help.
+    """
+    parser.add_argument(
+        "-f",
+        dest="folds",
+        nargs="+",
+        type=_fold,
+        metavar="FOLD",
+        help=f"folds to {to} (default: all that were trained)",
+    )
+    parser.add_argument(
+        "-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="FILE", help="weights"
+    )
+
+
 def add_speed(parser: argparse.ArgumentParser) -> None:
     """Adds nnU-Net's two options that trade accuracy for time."""
     parser.add_argument(
@@ -106,12 +118,7 @@ def _step_size(text: str) -> float:
     return value
 
 
-def fold(text: str) -> int | str:
-    """A fold as nnU-Net names it, a number or "all".
-
-    Raises:
-        ValueError: If it is neither.
-    """
+def _fold(text: str) -> int | str:
     return text if text == "all" else int(text)
 
 

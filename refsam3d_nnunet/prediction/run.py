@@ -71,7 +71,7 @@ def predict(args: argparse.Namespace) -> int:
     }
     for warning in _warnings(structures.values()):
         _log.warning("WARNING: %s", warning)
-    record = _record(predictor, args, free=None not in structures) | {"images": {}}
+    record = _record(predictor, args, free=free) | {"images": {}}
     current = None
     for case, prompts in jobs.items():
         if prompts != current:

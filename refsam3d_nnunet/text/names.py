@@ -191,36 +191,27 @@ def _values(name: str, value: object) -> list[int]:
 
 def _spell_out_initials(names: Sequence[str]) -> dict[str, str]:
     split = {name: _words(name) for name in names}
-    spelled = dict(zip(names, names, strict=True))
-    for name, words in split.items():
-        for i, word in enumerate(words):
-            for twin, said in _readings(word, alone=len(words) == 1):
-                if [*words[:i], twin, *words[i + 1 :]] in split.values():
-                    spelled[name] = " ".join([*words[:i], said, *words[i + 1 :]])
-                    break
-            if spelled[name] != name:
-                break
-    return spelled
+    there = list(split.values())
+    return {
+        name: next((" ".join(said) for twin, said in _readings(words) if twin in there), name)
+        for name, words in split.items()
+    }
 
 
-def _readings(word: str, *, alone: bool) -> Iterator[tuple[str, str]]:
-    """Ways to read an initial in a word: the word of the other side, and what this one says.
-
-    Args:
-        word: In lower case.
-        alone: Whether it is the whole name; "L1" next to "R1" may be a vertebra next to a rib.
-    """
-    if word in TWINS:
-        yield TWINS[word], INITIALS[word]
-    for pattern in _FUSED:
-        if found := pattern.fullmatch(word):
+def _readings(words: list[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Ways to read an initial in a name: the words of the other side's name, and what this says."""
+    for i, word in enumerate(words):
+        before, after = words[:i], words[i + 1 :]
+        if word in TWINS:
+            yield [*before, TWINS[word], *after], [*before, INITIALS[word], *after]
+        for found in filter(None, (pattern.fullmatch(word) for pattern in _FUSED)):
             parts = {"number": "", **found.groupdict()}
-            if alone and parts["rest"].isdigit():
-                continue
-            start, end = found.span("initial")
-            twin = word[:start] + TWINS[parts["initial"]] + word[end:]
-            said = f"{INITIALS[parts['initial']]} {parts['rest']} {parts['number']}"
-            yield twin, said.strip()
+            if len(words) == 1 and parts["rest"].isdigit():
+                continue  # "L1" next to "R1" may be a vertebra next to a rib
+            initial, (start, end) = parts["initial"], found.span("initial")
+            twin = word[:start] + TWINS[initial] + word[end:]
+            said = f"{INITIALS[initial]} {parts['rest']} {parts['number']}".strip()
+            yield [*before, twin, *after], [*before, said, *after]
 
 
 def _read_prompts(path: Path) -> Mapping[str, Any]:
