@@ -20,6 +20,9 @@ from refsam3d_nnunet.network.prompt_masks import PromptMasks
 
 # Logits of a piece: in a CPU's second-level cache, and enough to fill a GPU.
 CPU_PIECE, GPU_PIECE = 2**18, 2**23
+# Voxels that one product sums over. In a batch of products cuBLAS gives each of them to few of a
+# GPU's multiprocessors, however long its sum; on a CPU no piece is longer.
+CPU_SUM, GPU_SUM = 2**18, 2**14
 # Voxels: pieces of half-precision features start at multiples of 16 bytes, as fast kernels want.
 ALIGNED = 8
 IGNORED = -1
@@ -57,12 +60,12 @@ class PromptMaskLoss(nn.Module):
         labels = target.flatten(1).long()
         if self.loss.ignore_label is not None:
             labels = labels.masked_fill(labels == self.loss.ignore_label, IGNORED)
-        real = labels != IGNORED
         with _without_autocast(labels.device.type):  # sums over voxels overflow in half precision
-            entropy, hit, predicted = _MaskSums.apply(*masks[:2], masks.features.flatten(2), labels)
-        true = torch.zeros_like(hit).scatter_add_(1, labels.clamp(min=0), real.to(hit.dtype))
+            entropy, hit, predicted, true = _MaskSums.apply(
+                *masks[:2], masks.features.flatten(2), labels
+            )
         dice = self._dice(hit, predicted, true)
-        return self.loss.weight_ce * entropy / real.sum().clamp(min=1) - (
+        return self.loss.weight_ce * entropy / true.sum().clamp(min=1) - (
             self.loss.weight_dice * dice
         )
 
@@ -84,7 +87,7 @@ class _MaskSums(torch.autograd.Function):
 
     From weights (b k c), bias (b k 1), features (b c n) and labels (b n): the cross-entropy
     summed over all voxels; the probability of each class summed over its true voxels, b k; the
-    same over all voxels, b k. Voxels labelled IGNORED do not count.
+    same over all voxels, b k; the number of true voxels, b k. Voxels labelled IGNORED do not count.
     """
 
     @staticmethod
@@ -94,11 +97,11 @@ class _MaskSums(torch.autograd.Function):
         bias: Tensor,
         features: Tensor,
         labels: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         b, k, _ = weights.shape
         entropy = features.new_zeros((), dtype=torch.float32)
-        hit = features.new_zeros(b, k, 1, dtype=torch.float32)
-        predicted = torch.zeros_like(hit)
+        predicted = features.new_zeros(b, k, 1, dtype=torch.float32)
+        true = features.new_zeros(b, k, 2, dtype=torch.float32)  # their probability, their number
         classes = torch.arange(k, device=labels.device)[:, None]
         log_total = torch.empty_like(labels, dtype=torch.float32)
         for piece in _pieces(features, k):
@@ -115,14 +118,23 @@ class _MaskSums(torch.autograd.Function):
             share = real / total
             # Products and not scatter_add_, which adds one voxel after another: a hundredth is
             # lost to rounding over millions of voxels.
-            hit += (label == classes).to(share.dtype) @ (of_label.exp_() * share).mT
-            predicted += z @ share.mT
+            of_class = (label == classes).to(share.dtype)
+            true += _over_voxels(of_class, torch.cat([of_label.exp_() * share, real], dim=1))
+            predicted += _over_voxels(z, share)
         ctx.save_for_backward(weights, bias, features, labels, log_total)
-        return entropy, hit[..., 0], predicted[..., 0]
+        hit, count = true.unbind(-1)
+        ctx.mark_non_differentiable(count)
+        return entropy, hit, predicted[..., 0], count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_entropy: Tensor, d_hit: Tensor, d_predicted: Tensor) -> tuple:  # noqa: ANN401
+    def backward(
+        ctx: Any,  # noqa: ANN401 - autograd's
+        d_entropy: Tensor,
+        d_hit: Tensor,
+        d_predicted: Tensor,
+        _: Tensor,
+    ) -> tuple:
         weights, bias, features, labels, log_total = ctx.saved_tensors
         d_weights = torch.zeros_like(weights, dtype=torch.float32)
         d_bias = torch.zeros_like(bias, dtype=torch.float32)
@@ -140,7 +152,7 @@ class _MaskSums(torch.autograd.Function):
             dz.scatter_add_(1, label, of_label - d_entropy * real)
             d_bias += dz.sum(-1, keepdim=True)
             dz = dz.to(features.dtype)
-            d_weights += dz @ part.mT
+            d_weights += _over_voxels(dz, part)
             d_features[..., piece] = weights.to(dz.dtype).mT @ dz
         return d_weights.to(weights.dtype), d_bias.to(bias.dtype), d_features, None
 
@@ -154,6 +166,24 @@ def _pieces(features: Tensor, prompts: int) -> list[slice]:
     size = CPU_PIECE if features.device.type == "cpu" else GPU_PIECE
     step = max(1, size // (features.shape[0] * prompts * ALIGNED)) * ALIGNED
     return [slice(at, at + step) for at in range(0, features.shape[-1], step)]
+
+
+def _over_voxels(one: Tensor, other: Tensor) -> Tensor:
+    """Products of ``one`` (b k n) and ``other`` (b c n) summed over voxels: b k c.
+
+    Those of half precision are put together in single precision, so that long sums stay in range.
+    """
+    length = CPU_SUM if one.device.type == "cpu" else GPU_SUM
+    whole = one.shape[-1] // length
+    sums = (one[..., whole * length :] @ other[..., whole * length :].mT).float()
+    if not whole:
+        return sums
+    # Parts of the sum as products of their own: b k n -> b s k m.
+    one, other = (
+        x[..., : whole * length].unflatten(-1, (whole, length)).transpose(1, 2)
+        for x in (one, other)
+    )
+    return sums + (one @ other.mT).float().sum(1)
 
 
 def _logits(weights: Tensor, bias: Tensor, features: Tensor) -> Tensor:

@@ -40,10 +40,16 @@ def piece(request, monkeypatch):
     monkeypatch.setattr(module, "CPU_PIECE", request.param)
 
 
+@pytest.fixture(params=[4, module.CPU_SUM], ids="sums of {}".format)
+def sums(request, monkeypatch):
+    """Sums cut into parts, as on a GPU, and whole."""
+    monkeypatch.setattr(module, "CPU_SUM", request.param)
+
+
 @pytest.mark.parametrize("batch_dice", [True, False])
 @pytest.mark.parametrize("ignore", [None, PROMPTS])
 @pytest.mark.parametrize("scale", [1.0, 6.0])
-def test_equals_nnunets_loss_and_gradients(piece, batch_dice, ignore, scale):
+def test_equals_nnunets_loss_and_gradients(piece, sums, batch_dice, ignore, scale):
     truth = target(PROMPTS + (ignore is not None))
     theirs = nnunet_loss(batch_dice=batch_dice, ignore=ignore)
 
@@ -69,10 +75,11 @@ def test_sums_over_a_million_voxels_keep_four_digits():
     truth = torch.zeros(1, voxels, dtype=torch.long)
     bias = torch.tensor([[[0.3], [0.0]]])
     output = torch.zeros(1, 2, 1), bias, torch.zeros(1, 1, voxels)
-    _, hit, predicted = module._MaskSums.apply(*output, truth)
+    _, hit, predicted, true = module._MaskSums.apply(*output, truth)
     share = torch.tensor([0.3, 0.0], dtype=torch.float64).softmax(0)
     torch.testing.assert_close(hit[0, 0].double(), voxels * share[0], rtol=1e-4, atol=0)
     torch.testing.assert_close(predicted[0].double(), voxels * share, rtol=1e-4, atol=0)
+    assert true.tolist() == [[voxels, 0]]
 
 
 def test_logits_beyond_the_reach_of_exp():

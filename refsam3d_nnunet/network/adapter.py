@@ -57,6 +57,10 @@ class Adapter3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Adds context from adjacent tokens to ``x`` (b d h w c); the shape stays."""
         z = self.down(x).movedim(-1, 1)  # b r d h w
+        if z.device.type != "cpu":
+            # Channels last, as it lies here, it would go to cuDNN, which is slow at this; else to
+            # torch's own depth-wise kernel. On a CPU channels last is the faster one.
+            z = z.contiguous()
         z = self.mix(z).movedim(1, -1).contiguous()  # b d h w r
         active, kept = self.act(z), z.detach()
         with rebuilding((active, lambda: self.act(kept))):
