@@ -77,12 +77,13 @@ class VolumeAttention(nn.Module):
         names = ("rel_pos_d", "rel_pos_h", "rel_pos_w")
         table = torch.cat([getattr(self, name) for name in names if hasattr(self, name)])
         kept = qkv.detach()
-        q = qkv[0].contiguous()
+        q, k, v = qkv  # unbound at once: backward writes their gradients into one tensor
+        q = q.contiguous()
         with rebuilding((q, kept[0].contiguous)):
             products = q @ table.to(q.dtype).T
         products = products.gather(3, self.table_rows.expand(*q.shape[:-1], -1))
         known = products.detach()
-        q, k, v = self._queries(q, products), self._keys(qkv[1]), self._values(qkv[2])
+        q, k, v = self._queries(q, products), self._keys(k), self._values(v)
         with rebuilding(
             (q, lambda: self._queries(kept[0], known)),
             (k, lambda: self._keys(kept[1])),
