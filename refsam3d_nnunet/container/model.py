@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +20,8 @@ from refsam3d_nnunet.slim.merge import merge_checkpoint
 
 # What nnU-Net's predictor reads of a checkpoint; the optimizer's state is the larger part of it.
 _READ = ("trainer_name", "init_args", "inference_allowed_mirroring_axes", "network_weights")
+# Of the plan: files that training started from, which prediction does not read.
+_STARTED_FROM = ("checkpoint", "decoder_checkpoint")
 _COPIED = ("dataset.json", "dataset_fingerprint.json")
 
 
@@ -76,6 +80,7 @@ def copy_model(model: Model, out: Path) -> None:
     out.mkdir()
     plans = _read_json(model.folder / "plans.json")
     plans["refsam3d"].pop("slim", None)
+    _leave_out_folders(plans["refsam3d"])
     write_json(out / "plans.json", plans)
     for name in _COPIED:
         if (model.folder / name).is_file():
@@ -85,8 +90,16 @@ def copy_model(model: Model, out: Path) -> None:
         target.parent.mkdir()
         merged = merge_checkpoint(path, target, folder=model.folder)
         content = read_nnunet_checkpoint(target if merged else path)
+        _leave_out_folders(content["init_args"]["plans"].get("refsam3d", {}))
         with replacing(target) as temporary:
             torch.save({key: content[key] for key in _READ if key in content}, temporary)
+
+
+def _leave_out_folders(block: dict[str, Any]) -> None:
+    """Names pretrained weights by their file alone: whose disk they lay on is nobody's business."""
+    for key in _STARTED_FROM:
+        if block.get(key):
+            block[key] = re.split(r"[/\\]", block[key])[-1]
 
 
 def _read_json(path: Path) -> dict:

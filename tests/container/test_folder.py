@@ -120,6 +120,23 @@ def test_checkpoints_lose_what_prediction_does_not_read(written, model):
     assert after["init_args"] == before["init_args"]
 
 
+@pytest.mark.parametrize("path", ["/home/a name/sam_vit_b.pth", r"C:\a name\sam_vit_b.pth"])
+def test_folders_of_pretrained_weights_stay_at_home(copied, tmp_path, path):
+    plans, trained = copied / "plans.json", copied / "fold_0" / FINAL
+    plan, content = json.loads(plans.read_text()), torch.load(trained, weights_only=False)
+    for block in (plan["refsam3d"], content["init_args"]["plans"]["refsam3d"]):
+        block |= {"checkpoint": path, "decoder_checkpoint": None}
+    plans.write_text(json.dumps(plan))
+    torch.save(content, trained)
+
+    copy_model(read_model(copied, [0], FINAL), tmp_path / "out")
+
+    copy = read_nnunet_checkpoint(tmp_path / "out" / "fold_0" / FINAL)
+    plan = json.loads((tmp_path / "out" / "plans.json").read_text())
+    for block in (plan["refsam3d"], copy["init_args"]["plans"]["refsam3d"]):
+        assert (block["checkpoint"], block["decoder_checkpoint"]) == ("sam_vit_b.pth", None)
+
+
 def test_slim_checkpoints_become_whole(tmp_path):
     model = write_model(tmp_path / "slim", folds=(0, "all"), slim=True)
     (backbone,) = model.glob("*.safetensors")
