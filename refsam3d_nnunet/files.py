@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,25 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - whatever JSO
     """Writes JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def link(source: Path, target: Path) -> None:
+    """Links to a file or folder, or copies it where links are refused, as on Windows to most users.
+
+    Folders above ``target`` are made.
+
+    Raises:
+        OSError: If it cannot be copied either.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.symlink_to(source)
+    except OSError:
+        if source.is_dir():
+            shutil.copytree(source, target)
+            return
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def sha256_of(*paths: str | Path) -> str:

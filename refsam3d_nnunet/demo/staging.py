@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import SimpleITK
 
 from refsam3d_nnunet.demo.workspace import DATASET_ID, Workspace
-from refsam3d_nnunet.files import replacing
+from refsam3d_nnunet.files import link, replacing
 
 # nnU-Net's cross-validation splits the training cases into five parts.
 MIN_TRAIN = 5
@@ -174,10 +173,8 @@ def stage_data(
     for part, cases in (("Tr", train), ("Ts", test)):
         for case in cases:
             for channel, image in enumerate(case.images):
-                _link(
-                    image, workspace.data / f"images{part}" / f"{case.name}_{channel:04d}{ending}"
-                )
-            _link(case.label, workspace.data / f"labels{part}" / f"{case.name}{ending}")
+                link(image, workspace.data / f"images{part}" / f"{case.name}_{channel:04d}{ending}")
+            link(case.label, workspace.data / f"labels{part}" / f"{case.name}{ending}")
     staged = {key: value for key, value in description.items() if key != "dataset"}
     staged["numTraining"] = len(train)
     with replacing(workspace.data / "dataset.json") as temporary:
@@ -193,12 +190,3 @@ def _check_volume(path: Path) -> None:
         raise ValueError(f"{path} cannot be read by SimpleITK: {error}") from error
     if reader.GetDimension() != 3 or min(reader.GetSize()) < 2:
         raise ValueError(f"{path} has size {reader.GetSize()}; the demo wants volumes")
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        target.symlink_to(source)
-    except OSError:  # Windows grants links to few users
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from refsam3d_nnunet.files import replacing, write_json
+from refsam3d_nnunet.files import link, replacing, write_json
 from refsam3d_nnunet.network.slim import BACKBONE_HASH, backbone_hash, is_slim
 from refsam3d_nnunet.nnunet_checkpoint import read_nnunet_checkpoint
 from refsam3d_nnunet.slim.backbone import BackboneFinder
@@ -137,21 +137,21 @@ def export_zip(
 def _stage(model: Path, results: Path, wanted: Sequence[Path]) -> None:
     """Copies a model folder below another nnUNet_results, as far as nnU-Net exports it."""
     copy = results / model.parent.name / model.name
-    _link([*model.glob("*.json"), *model.glob("crossval_results_*")], copy)
-    _link(model.parent.glob("inference_information.*"), copy.parent)
+    _link_all([*model.glob("*.json"), *model.glob("crossval_results_*")], copy)
+    _link_all(model.parent.glob("inference_information.*"), copy.parent)
     for fold in {path.parent for path in wanted}:
-        _link((path for path in fold.iterdir() if not path.match(ALL)), copy / fold.name)
+        _link_all((path for path in fold.iterdir() if not path.match(ALL)), copy / fold.name)
     for path in wanted:
         target = copy / path.parent.name / path.name
         if not merge_checkpoint(path, target, folder=model):
-            target.symlink_to(path)
+            link(path, target)
     _write_plans_without_slim(model, copy)
 
 
-def _link(paths: Iterable[Path], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _link_all(paths: Iterable[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)  # even if there is nothing to link
     for path in paths:
-        (folder / path.name).symlink_to(path)
+        link(path, folder / path.name)
 
 
 def _export(
