@@ -6,13 +6,15 @@
         --budget steps:400 --budget seconds:1800 --memory 1 --spacing 1 1 1 --spacing 4 4 4
 
 trains RefSAM3D, nnU-Net's own trainer, and nnU-Net's U-Net with RefSAM3D's optimiser and schedule
-with nnU-Net's own command, validates them on nnU-Net's own fold 0, and writes OUT/accuracy.json,
-OUT/accuracy.md and learning curves in OUT/images. All methods share preprocessed data, patch,
-batch and seed. Runs go one after the other, the first seed of all first. Started again with the
-same OUT, finished runs are not repeated and a broken one goes on from its last checkpoint.
+with nnU-Net's own command, validates them on nnU-Net's own folds, of which --folds says how many,
+and writes OUT/accuracy.json, OUT/accuracy.md and learning curves in OUT/images. All methods share
+preprocessed data, patch, batch and seed. Runs go one after the other, the first fold and seed of
+all first. Started again with the same OUT, finished runs are not repeated and a broken one goes on
+from its last checkpoint.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -55,12 +57,14 @@ class Run(NamedTuple):
         method: Name of the method.
         budget: What it may spend.
         seed: Of fresh weights and patches.
+        fold: Of nnU-Net's split.
     """
 
     dataset: str
     method: str
     budget: Budget
     seed: int
+    fold: int
 
     @property
     def plans(self) -> str:
@@ -70,7 +74,7 @@ class Run(NamedTuple):
     @property
     def title(self) -> str:
         """How to call it; also the name of its log."""
-        return f"{self.dataset}_{self.method}_{self.budget.name}_seed{self.seed}"
+        return f"{self.dataset}_{self.method}_{self.budget.name}_seed{self.seed}_fold{self.fold}"
 
 
 def main() -> int:
@@ -86,7 +90,7 @@ def main() -> int:
         print(f"{label}: {name} is prepared", flush=True)
     write = partial(_write, args, out, settings, names)
     write()
-    runs = in_order(_methods(names, args, out), args.budget, args.seeds)
+    runs = in_order(_methods(names, args, out), args.budget, args.seeds, args.folds)
     return studies.run_all(runs, partial(_train, args=args, out=out), write, out)
 
 
@@ -96,7 +100,7 @@ def plans_name(method: str, run: str) -> str:
 
 
 def in_order(
-    methods: Mapping[str, Sequence[str]], budgets: Sequence[Budget], seeds: int
+    methods: Mapping[str, Sequence[str]], budgets: Sequence[Budget], seeds: int, folds: int
 ) -> Iterator[Run]:
     """Every method, set and budget once before any is repeated: a stop leaves whole rows.
 
@@ -104,12 +108,13 @@ def in_order(
         methods: Data set -> its methods.
         budgets: Those of every run.
         seeds: Repetitions.
+        folds: Folds, all seeds of fold 0 first.
     """
-    for seed in range(seeds):
+    for fold, seed in itertools.product(range(folds), range(seeds)):
         for budget in budgets:
             for dataset, names in methods.items():
                 for method in names:
-                    yield Run(dataset, method, budget, seed)
+                    yield Run(dataset, method, budget, seed, fold)
 
 
 def _methods(names: Mapping[str, str], args: argparse.Namespace, out: Path) -> dict[str, list[str]]:
@@ -146,7 +151,7 @@ def _prepare(
     base = studies.plan_and_preprocess(
         name, out, BASE_PLANS, spacing=spacing, memory=args.memory, variables=variables
     )
-    write_json(folder / "splits_final.json", studies.first_fold(folder, base))
+    write_json(folder / "splits_final.json", studies.first_folds(folder, base, args.folds))
     configuration = base["configurations"][CONFIGURATION]
     with studies.as_environment(out):
         unet, patch = unet_architecture(name, configuration["spacing"], configuration["patch_size"])
@@ -187,7 +192,7 @@ def _steps(run: Run, args: argparse.Namespace, out: Path) -> tuple[int, int]:
 def _fold(run: Run, out: Path) -> Fold:
     splits = read_json(out / "nnUNet_preprocessed" / run.dataset / "splits_final.json")
     method = Method(TRAINERS[run.method], run.plans)
-    return studies.fold_of(out, run.dataset, method, 0, splits[0]["val"])
+    return studies.fold_of(out, run.dataset, method, run.fold, splits[run.fold]["val"])
 
 
 def _train(run: Run, args: argparse.Namespace, out: Path) -> bool:
@@ -212,18 +217,23 @@ def _write(args: argparse.Namespace, out: Path, settings: Json, names: Mapping[s
     for label, name in names.items():
         folder = out / "nnUNet_preprocessed" / name
         plan = read_json(folder / f"{plans_name(OURS, PROBE)}.json")
-        split = read_json(folder / "splits_final.json")[0]
-        told = told_set(plan["configurations"][CONFIGURATION], split["val"])
+        splits = read_json(folder / "splits_final.json")
         probe = _probe(name, args, out)
-        told |= {"training": len(split["train"]), "probe": speeds(probe, args.clock)}
         machine["threads"] = probe["threads"]  # nnU-Net's command chooses them
-        sets[label] = told
         methods = {name: _methods(names, args, out)[name]}
-        for run in in_order(methods, args.budget, args.seeds):
+        here = []
+        for run in in_order(methods, args.budget, args.seeds, args.folds):
             fold = _fold(run, out)
             if stage_of(fold) is Stage.DONE:
                 of_run = {"set": label, "method": run.method, "budget": run.budget.name}
-                runs.append(of_run | {"seed": run.seed} | measured(fold))
+                here.append(of_run | {"seed": run.seed, "fold": run.fold} | measured(fold))
+        # Of a set that was trained on fewer folds only these are told.
+        folds = sorted({run["fold"] for run in here} or {0})
+        sets[label] = told_set(plan["configurations"][CONFIGURATION]) | {
+            "probe": speeds(probe, args.clock),
+            "folds": {n: {part: len(splits[n][part]) for part in splits[n]} for n in folds},
+        }
+        runs += here
     result = summarise(
         {
             "command": _command(args),
@@ -249,6 +259,7 @@ def _command(args: argparse.Namespace) -> str:
     words += [f"--checkpoint {args.checkpoint.name}"] if args.checkpoint else []
     names = (
         "seeds",
+        "folds",
         "preset",
         "tuning",
         "memory",
@@ -268,6 +279,13 @@ def _arguments() -> argparse.Namespace:
     add("--methods", nargs="+", default=usual, choices=TRAINERS)
     add("--budget", type=parse_budget, action="append", required=True, help="may be repeated")
     add("--seeds", type=int, default=3, help="repetitions of every run")
+    add(
+        "--folds",
+        type=int,
+        default=1,
+        choices=range(1, 6),
+        help="of nnU-Net's five, from the first",
+    )
     add("--preset", help="size of the image encoder; the planner's choice if not given")
     add("--checkpoint", type=Path, help="pretrained weights of RefSAM3D")
     add("--tuning", choices=TUNING_MODES)

@@ -6,7 +6,7 @@ from typing import Any
 from accuracy_curves import draw, figure_name
 from accuracy_plans import OURS, SIDES
 from accuracy_report import MARGIN
-from page_text import facts, folded, number, product, signed, table, write_part
+from page_text import counted, facts, folded, number, product, signed, table, write_part
 from study_page import PAIR_HEAD, case_rows, footnote, mean_cell, pair_cells
 
 from refsam3d_nnunet.comparison.paired import ALL
@@ -66,13 +66,15 @@ def markdown(result: Json, drawn: list[str]) -> str:
 
 def _how(result: Json) -> list[str]:
     seeds = len({run["seed"] for run in result["runs"]})
-    some_have_fewer = any(len(row["seeds"]) < seeds for row in result["means"])
+    folds = max((len(told["folds"]) for told in result["sets"].values()), default=1)
+    trainings = {training for row in result["means"] for training in map(tuple, row["trainings"])}
+    some_have_fewer = any(len(row["trainings"]) < len(trainings) for row in result["means"])
     of_all = (
         ", of which some methods have fewer" if some_have_fewer else ", the same for all methods"
     )
     return [
-        f"Budgets of a training: {', '.join(result['budgets'].values())}; {seeds} "
-        f"seed{'s' * (seeds != 1)}{of_all}. Of a budget in seconds, each method "
+        f"Budgets of a training: {', '.join(result['budgets'].values())}; {counted(seeds, 'seed')}"
+        f"{f' and {folds} folds' * (folds > 1)}{of_all}. Of a budget in seconds, each method "
         "gets as many steps as it can take in that time by a probe in which all methods take "
         "steps in turn; its schedule is laid over exactly these steps, and the seconds it took in "
         f"the end are shown. {CLOCK_NOTES[result['settings']['clock']]} Validation "
@@ -81,10 +83,11 @@ def _how(result: Json) -> list[str]:
         "U-Net for it. Augmentation is nnU-Net's, but where labels name a side RefSAM3D does not "
         "mirror across the patient's midline.",
         "",
-        "Validation cases are those of nnU-Net's fold 0, and nothing was chosen on them. Dice is "
-        "nnU-Net's, on whole volumes at their own spacing; the mean is over classes, then cases. "
-        "Differences are from each baseline, over cases, each case the mean over the seeds that "
-        "both have; what "
+        "Validation cases are those of nnU-Net's fold 0, and of further folds where a set says so; "
+        "nothing was chosen on them. Dice is nnU-Net's, on whole volumes at their own spacing; the "
+        "mean is over classes, then cases; in brackets that of each training, by fold, then seed. "
+        "Differences are from each baseline, over cases, each case the mean over the folds and "
+        "seeds that both have; what "
         "counts is the difference from the better one, which is marked by \\*. It is picked "
         "by its Dice on these very cases, which can only be to its advantage. Verdicts are for a "
         f"margin of {MARGIN:g}.",
@@ -98,8 +101,7 @@ def _set(result: Json, label: str, drawn: bool) -> list[str]:  # noqa: FBT001 - 
         f"## {label}",
         "",
         f"Spacing {spacing} mm, patch {patch}, batch {told['batch']}; RefSAM3D is "
-        f"`{told['preset']}` with tokens of {token}; {told['training']} training cases and "
-        f"{len(told['validation'])} validation cases. A step of the probe: "
+        f"`{told['preset']}` with tokens of {token}; {_cases(told['folds'])}. A step of the probe: "
         + ", ".join(f"{name} {told['probe'][name]:.2f} s" for name in result["methods"])
         + ".",
     ]
@@ -112,13 +114,24 @@ def _set(result: Json, label: str, drawn: bool) -> list[str]:  # noqa: FBT001 - 
     lines += ["", *table(head, [_mean_row(row, named, classes) for row in rows])]
     pairs = [pair for pair in result["pairs"] if pair["set"] == label]
     if pairs:
-        head = ["budget", *PAIR_HEAD, "verdict", "seeds", *classes]
+        head = ["budget", *PAIR_HEAD, "verdict", "trainings", *classes]
         lines += ["", "Paired differences of Dice:", ""]
         lines += [*table(head, _pair_rows(pairs, named, classes)), "", footnote(pairs)]
     if drawn:
         text = "Pseudo Dice of the same few validation patches after every epoch"
         lines += ["", f"![{text}, {label}](images/{figure_name(label)})", "", f"{text}."]
     return [*lines, "", *_details(result, label, classes)]
+
+
+def _cases(folds: Json) -> str:
+    """Numbers of training and validation cases of each fold, one fold or several."""
+    cases = [
+        f"{counted(fold['train'], 'training case')} and {counted(fold['val'], 'validation case')}"
+        for fold in folds.values()
+    ]
+    if len(cases) == 1:
+        return cases[0]
+    return "; ".join(f"fold {n}: {text}" for n, text in zip(folds, cases, strict=True))
 
 
 def _mean_row(row: Json, budgets: Json, classes: list[str]) -> list[str]:
@@ -146,7 +159,7 @@ def _pair_rows(pairs: list[Json], budgets: Json, classes: list[str]) -> list[lis
         }
         cells = pair_cells(pair)
         cells[0] += " \\*" * pair["better"]
-        told = [pair["verdict"], str(len(pair["seeds"]))]
+        told = [pair["verdict"], str(len(pair["trainings"]))]
         rows.append(
             [budgets[pair["budget"]], *cells, *told, *(signed(named[name]) for name in classes)]
         )
@@ -154,9 +167,10 @@ def _pair_rows(pairs: list[Json], budgets: Json, classes: list[str]) -> list[lis
 
 
 def _details(result: Json, label: str, classes: list[str]) -> list[str]:
-    head, rows = ["budget", "method", "seed", "case", "mean", *classes], []
+    head, rows = ["budget", "method", "fold", "seed", "case", "mean", *classes], []
     for run in result["runs"]:
         if run["set"] == label:
-            told = [result["budgets"][run["budget"]], run["method"], str(run["seed"])]
+            training = [str(run["fold"]), str(run["seed"])]
+            told = [result["budgets"][run["budget"]], run["method"], *training]
             rows += case_rows(run, told, classes)
     return folded("Every case and class", table(head, rows))

@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -67,8 +67,9 @@ def summarise(result: Json) -> Json:
     Returns:
         The same with "means", one entry per set, budget and method; and "pairs", the differences
         of RefSAM3D from every baseline, one per set, budget, baseline and class. Each is the mean
-        over seeds first, then cases; a difference is over the seeds that both have. The baseline
-        with the higher mean Dice, over the seeds that all have, is marked "better".
+        over seeds first, then the cases of all folds; a difference is over those folds and seeds
+        that both have. The baseline with the higher mean Dice, over those that all have, is marked
+        "better".
 
     Raises:
         ValueError: If runs of a set were not trained on the same patch and batch.
@@ -92,12 +93,12 @@ def summarise(result: Json) -> Json:
 
 def _mean(grid: pd.DataFrame, runs: Sequence[Json]) -> Json:
     method = runs[0]["method"]
-    by_seed = [mean_dice(grids_of([run], "method")[method])[ALL] for run in runs]
+    by_run = [mean_dice(grids_of([run], "method")[method])[ALL] for run in runs]
     return {
         "method": method,
         "dice": mean_dice(grid),
-        "by_seed": by_seed,
-        "seeds": [run["seed"] for run in runs],
+        "by_run": by_run,
+        "trainings": trainings_of(runs),
         "steps": round(statistics.mean(run["steps"] for run in runs)),
         "seconds": statistics.mean(run["seconds"] for run in runs),
         "processor_seconds": statistics.mean(run["processor_seconds"] for run in runs),
@@ -107,21 +108,30 @@ def _mean(grid: pd.DataFrame, runs: Sequence[Json]) -> Json:
 
 
 def _pairs(runs: Sequence[Json]) -> list[Json]:
-    """Differences from every baseline, over the seeds that both have."""
-    seeds = {
-        method: {run["seed"] for run in runs if run["method"] == method}
+    """Differences from every baseline, over the folds and seeds that both have."""
+    by_method = {
+        method: [run for run in runs if run["method"] == method]
         for method in dict.fromkeys(run["method"] for run in runs)
     }
-    if OURS not in seeds:
+    if OURS not in by_method:
         return []
-    shared = set.intersection(*seeds.values())
-    common = grids_of([run for run in runs if run["seed"] in shared], "method")
+    common = grids_of(_in_common(list(by_method.values())), "method")
     baselines = {name: mean_dice(grid)[ALL] for name, grid in common.items() if name != OURS}
     better = max(baselines, key=lambda name: baselines[name], default=None)
     pairs = []
     for name in baselines:
-        both = seeds[OURS] & seeds[name]
-        of_two = [r for r in runs if r["method"] in (OURS, name) and r["seed"] in both]
-        more = {"better": name == better, "seeds": sorted(both)}
-        pairs += [pair | more for pair in paired(grids_of(of_two, "method"), OURS, name, MARGIN)]
+        both = _in_common([by_method[OURS], by_method[name]])
+        more = {"better": name == better, "trainings": trainings_of(both)}
+        pairs += [pair | more for pair in paired(grids_of(both, "method"), OURS, name, MARGIN)]
     return pairs
+
+
+def trainings_of(runs: Iterable[Json]) -> list[tuple[int, int]]:
+    """Fold and seed of each training."""
+    return sorted({(run["fold"], run["seed"]) for run in runs})
+
+
+def _in_common(runs_of_methods: Sequence[Sequence[Json]]) -> list[Json]:
+    """The runs of those folds and seeds that all methods have."""
+    shared = set.intersection(*(set(trainings_of(runs)) for runs in runs_of_methods))
+    return [run for runs in runs_of_methods for run in runs if (run["fold"], run["seed"]) in shared]

@@ -44,6 +44,11 @@ def facts(told: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in told.items())
 
 
+def counted(amount: int, name: str) -> str:
+    """A number of things: 1 seed, 2 seeds."""
+    return f"{amount} {name}{'s' * (amount != 1)}"
+
+
 def number(value: float | None) -> str:
     """Three digits; a dash where there is no value."""
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"

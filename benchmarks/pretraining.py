@@ -112,7 +112,7 @@ def _prepare(
     plan = studies.plan_and_preprocess(
         name, out, BASE_PLANS, spacing=spacing, memory=args.memory, variables=weights
     )
-    splits = studies.first_fold(folder, plan)
+    splits = studies.first_folds(folder, plan)
     for run in in_order([name], args.cases, args.modes, args.seeds):
         splits, _ = with_subset(splits, run.cases, args.subset_seed)
         write_json(folder / f"{run.plans}.json", derived_plans(plan, run.plans, run.mode))
@@ -157,8 +157,8 @@ def _write(args: argparse.Namespace, out: Path, settings: Json, names: Mapping[s
             cases: splits[with_subset(splits, cases, args.subset_seed)[1]]["train"]
             for cases in args.cases
         }
-        told = told_set(plan["configurations"][CONFIGURATION], splits[0]["val"])
-        sets[label] = told | {"train": train}
+        told = told_set(plan["configurations"][CONFIGURATION])
+        sets[label] = told | {"validation": splits[0]["val"], "train": train}
         for run in in_order([name], args.cases, args.modes, args.seeds):
             fold = _fold(run, args, out)
             if stage_of(fold) is Stage.DONE:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from page_text import facts, folded, number, product, signed, table, write_part
+from page_text import counted, facts, folded, number, product, signed, table, write_part
 from study_page import PAIR_HEAD, case_rows, footnote, mean_cell, pair_cells
 
 from refsam3d_nnunet.comparison.paired import ALL
@@ -33,7 +33,7 @@ def markdown(result: Json) -> str:
         f"`{settings['checkpoint_sha256']}`.",
         "",
         f"Budget of every run: {settings['epochs']} epochs of {settings['iterations']} steps, "
-        f"{steps} steps. {seeds} seed{'s' * (seeds != 1)}, the same for all modes, as are patches, "
+        f"{steps} steps. {counted(seeds, 'seed')}, the same for all modes, as are patches, "
         "their order, training cases, batch and architecture. Validation cases are those of "
         "nnU-Net's fold 0; schedule and settings were fixed before, and none was chosen on them. "
         "Dice is nnU-Net's, on whole volumes at their own spacing; the mean is over classes, then "

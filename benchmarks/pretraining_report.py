@@ -74,11 +74,11 @@ def summarise(result: Json) -> Json:
 
 
 def _mean(grid: pd.DataFrame, runs: list[Json]) -> Json:
-    by_seed = [mean_dice(grids_of([run], "mode")[run["mode"]])[ALL] for run in runs]
+    by_run = [mean_dice(grids_of([run], "mode")[run["mode"]])[ALL] for run in runs]
     return {
         "mode": runs[0]["mode"],
         "dice": mean_dice(grid),
-        "by_seed": by_seed,
+        "by_run": by_run,
         "seconds_per_step": sum(r["seconds"] for r in runs) / sum(r["steps"] for r in runs),
         "seconds": sum(run["seconds"] for run in runs) / len(runs),
         "parameters_tuned": runs[0]["parameters_tuned"],

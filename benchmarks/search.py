@@ -133,7 +133,7 @@ def _prepare(
         memory=args.memory,
         variables={"REFSAM3D_PRESET": args.preset},
     )
-    write_json(folder / "splits_final.json", studies.first_fold(folder, base))
+    write_json(folder / "splits_final.json", studies.first_folds(folder, base))
     configuration = base["configurations"][CONFIGURATION]
     patch = args.patch or configuration["patch_size"]
     configuration |= {"batch_size": args.batch} | redesigned(configuration, patch, args.preset)

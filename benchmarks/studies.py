@@ -1,7 +1,7 @@
 """What studies of trainings share: data sets, folders, nnU-Net's commands, and how to go on.
 
-A study trains on fold 0 of nnU-Net's split, one run after the other, below one folder OUT. It is
-resumed by being started again.
+A study trains on the first folds of nnU-Net's split, one run after the other, below one folder OUT.
+It is resumed by being started again.
 """
 
 import os
@@ -170,21 +170,26 @@ def plan_and_preprocess(
     return read_json(folder / f"{plans}.json")
 
 
-def first_fold(folder: Path, plan: Json) -> list[Json]:
-    """nnU-Net's fold 0 alone, or what an earlier call has made of it.
+def first_folds(folder: Path, plan: Json, count: int = 1) -> list[Json]:
+    """The first of nnU-Net's five folds, or what an earlier call has made of them.
 
     Args:
         folder: The data set's folder of preprocessed data.
         plan: Content of the plans by which it was preprocessed.
+        count: How many folds are wanted.
     """
-    if (folder / "splits_final.json").is_file():
-        return read_json(folder / "splits_final.json")
+    path = folder / "splits_final.json"
+    known = read_json(path) if path.is_file() else []
+    if len(known) >= count:
+        return known
     from nnunetv2.utilities.crossval_split import generate_crossval_split
 
     data = folder / plan["configurations"][CONFIGURATION]["data_identifier"]
     cases = sorted(path.stem for path in data.glob("*.pkl"))
-    first = generate_crossval_split(cases, seed=12345, n_splits=5)[0]
-    return [{part: [str(case) for case in first[part]] for part in ("train", "val")}]
+    folds = generate_crossval_split(cases, seed=12345, n_splits=5)[len(known) : count]
+    return known + [
+        {part: [str(case) for case in fold[part]] for part in ("train", "val")} for fold in folds
+    ]
 
 
 def fold_of(out: Path, dataset: str, method: Method, number: int, cases: Sequence[str]) -> Fold:

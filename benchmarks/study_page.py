@@ -12,9 +12,9 @@ Json = dict[str, Any]
 
 
 def mean_cell(row: Json) -> str:
-    """Mean Dice, and that of each seed if there are several."""
-    seeds = f" ({', '.join(map(number, row['by_seed']))})" if len(row["by_seed"]) > 1 else ""
-    return f"**{number(row['dice'][ALL])}**{seeds}"
+    """Mean Dice, and that of each training if there are several."""
+    runs = f" ({', '.join(map(number, row['by_run']))})" if len(row["by_run"]) > 1 else ""
+    return f"**{number(row['dice'][ALL])}**{runs}"
 
 
 PAIR_HEAD = ["difference", "mean", "95 % interval", "p", "better in"]

@@ -3,7 +3,7 @@
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,11 @@ def dice_of(fold: Fold) -> dict[str, dict[str, float]]:
     }
 
 
-def told_set(configuration: Json, validation: Sequence[str]) -> Json:
-    """What to say about a data set: spacing, patch, batch, tokens and validation cases.
+def told_set(configuration: Json) -> Json:
+    """What to say about a data set: spacing, patch, batch and tokens.
 
     Args:
         configuration: Of RefSAM3D's plans.
-        validation: Names of the cases.
     """
     network = configuration["architecture"]["arch_kwargs"]
     return {
@@ -44,7 +43,6 @@ def told_set(configuration: Json, validation: Sequence[str]) -> Json:
         "batch": configuration["batch_size"],
         "token": network["token_size"],
         "preset": network["preset"],
-        "validation": list(validation),
     }
 
 
@@ -60,7 +58,7 @@ def check_same_patches(label: str, runs: Iterable[Json]) -> None:
 
 
 def grids_of(runs: Iterable[Json], key: str) -> dict[str, pd.DataFrame]:
-    """Dice, cases x classes, the mean over those seeds where it is defined.
+    """Dice, cases x classes, the mean over those trainings where it is defined.
 
     Args:
         runs: Runs of one set.
@@ -71,8 +69,8 @@ def grids_of(runs: Iterable[Json], key: str) -> dict[str, pd.DataFrame]:
         grid = pd.DataFrame.from_dict(run["dice"], orient="index").astype(float)
         grids.setdefault(run[key], []).append(grid)
     return {
-        name: pd.concat(of_seeds).groupby(level=0, sort=False).mean()
-        for name, of_seeds in grids.items()
+        name: pd.concat(of_runs).groupby(level=0, sort=False).mean()
+        for name, of_runs in grids.items()
     }
 
 

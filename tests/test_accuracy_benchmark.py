@@ -165,17 +165,21 @@ def test_a_baseline_that_would_repeat_another_is_left_out(plans):
 def test_the_first_seed_of_everything_comes_first(load_benchmark, plans):
     accuracy = load_benchmark("accuracy")
     budgets = [plans.parse_budget(text) for text in ("steps:4", "seconds:9")]
-    runs = list(accuracy.in_order({"A": ["x", "y"], "B": ["x"]}, budgets, 2))
-    assert [run.seed for run in runs] == [*6 * [0], *6 * [1]]
+    runs = list(accuracy.in_order({"A": ["x", "y"], "B": ["x"]}, budgets, 2, 2))
+    assert [run.seed for run in runs] == 2 * [*6 * [0], *6 * [1]]
+    assert [run.fold for run in runs] == [*12 * [0], *12 * [1]]
     assert [run.dataset + run.method for run in runs[:3]] == ["Ax", "Ay", "Bx"]
-    assert len({(run.dataset, run.method, run.plans) for run in runs}) == len(runs)
+    assert len({(run.dataset, run.method, run.plans, run.fold) for run in runs}) == len(runs)
+    assert len({run.title for run in runs}) == len(runs)
     assert accuracy.plans_name("nnunet", "p") == accuracy.plans_name("nnunet_adamw", "p")
     assert accuracy.plans_name("refsam3d", "p") != accuracy.plans_name("nnunet", "p")
 
 
-def _run(method, dice, seed=0, budget="steps4", **more):
-    by_case = {name: {"liver": d, "spleen": d - 0.1} for name, d in zip(CASES, dice, strict=True)}
-    told = {"set": "abdomen", "method": method, "budget": budget, "seed": seed, "dice": by_case}
+def _run(method, dice, seed=0, budget="steps4", *, fold=0, **more):
+    cases = [f"{name}{'of fold 1' * fold}" for name in CASES]
+    by_case = {name: {"liver": d, "spleen": d - 0.1} for name, d in zip(cases, dice, strict=True)}
+    told = {"set": "abdomen", "method": method, "budget": budget, "seed": seed, "fold": fold}
+    told |= {"dice": by_case}
     told |= {"steps": 4, "seconds": 120.0, "processor_seconds": 60.0, "patch": [8, 8, 8]}
     told |= {"batch": 2, "parameters": 3_000_000, "parameters_tuned": 2_000_000}
     curve = {"steps": [2, 4], "seconds": [60.0, 120.0], "dice": [None, dice[0]]}
@@ -197,8 +201,7 @@ def _result(runs):
                 "batch": 2,
                 "token": [8, 8, 8],
                 "preset": "vit_t",
-                "validation": CASES,
-                "training": 24,
+                "folds": {0: {"train": 24, "val": 6}},
                 "probe": {"refsam3d": 1.25, "nnunet": 3.0, "nnunet_adamw": 3.1},
             }
         },
@@ -229,9 +232,9 @@ def test_differences_are_over_the_seeds_that_both_have(report):
     runs = [_run(*one) for one in THREE] + more
     pairs = report.summarise(_result(runs))["pairs"]
     of = {pair["baseline"]: pair for pair in pairs if pair["class"] == "all"}
-    assert {name: pair["seeds"] for name, pair in of.items()} == {
-        "nnunet": [0, 1],
-        "nnunet_adamw": [0],
+    assert {name: pair["trainings"] for name, pair in of.items()} == {
+        "nnunet": [[0, 0], [0, 1]],
+        "nnunet_adamw": [[0, 0]],
     }
     assert of["nnunet"]["difference"] == pytest.approx(
         np.mean([np.mean(OURS) - np.mean(SGD), np.mean(OURS) + 0.1 - np.mean(ADAMW)])
@@ -239,8 +242,24 @@ def test_differences_are_over_the_seeds_that_both_have(report):
     # With it, the mean over seeds comes first: still one value for each case.
     pairs = report.summarise(_result([*runs, _run("nnunet_adamw", ADAMW, seed=1)]))["pairs"]
     pair = next(p for p in pairs if p["class"] == "all" and p["better"])
-    assert (pair["seeds"], pair["n"]) == ([0, 1], len(CASES))
+    assert (pair["trainings"], pair["n"]) == ([[0, 0], [0, 1]], len(CASES))
     assert pair["difference"] == pytest.approx(0.15)
+
+
+def test_a_second_fold_has_cases_of_its_own(report):
+    runs = [_run(*one) for one in THREE]
+    runs += [_run("refsam3d", OURS, seed=1), _run("nnunet_adamw", ADAMW, seed=1)]
+    runs += [_run("refsam3d", ADAMW, fold=1), _run("nnunet_adamw", SGD, fold=1)]
+    result = report.summarise(_result(runs))
+    pair = next(p for p in result["pairs"] if p["class"] == "all" and p["better"])
+    assert pair["trainings"] == [[0, 0], [0, 1], [1, 0]]
+    assert pair["n"] == 2 * len(CASES)
+    # Cases count alike, though those of fold 0 are means over two trainings.
+    expected = np.mean([np.mean(OURS) - np.mean(ADAMW), np.mean(ADAMW) - np.mean(SGD)])
+    assert pair["difference"] == pytest.approx(expected)
+    # Nothing of fold 1 goes into a difference from what was not trained there.
+    other = next(p for p in result["pairs"] if p["class"] == "all" and not p["better"])
+    assert (other["trainings"], other["n"]) == ([[0, 0]], len(CASES))
 
 
 def test_budgets_are_apart_and_one_method_alone_has_no_differences(report):
@@ -267,6 +286,7 @@ def test_the_page_and_its_figure(report, page, tmp_path):
     page.write_markdown(result, path)
     text = path.read_text()
     assert "1 seed, the same for all methods." in text
+    assert "24 training cases and 6 validation cases. A step" in text
     assert "Budgets of a training: steps:4, seconds:9; 1 seed," in text
     assert "A step of the probe: refsam3d 1.25 s, nnunet 3.00 s, nnunet_adamw 3.10 s." in text
     row = "| steps:4 | refsam3d | **0.600** | 0.650 | 0.550 | 4 | 2.0 | 1.0 | 2.0 M |"
@@ -285,6 +305,20 @@ def test_the_page_and_its_figure(report, page, tmp_path):
     page.write_markdown(result, path)
     assert path.read_text() == f"Before.\n{text}After.\n"
     assert (tmp_path / "images" / "accuracy-abdomen.svg").read_text() == figure
+
+
+def test_the_page_of_two_folds(report, page, tmp_path):
+    runs = [_run(*one) for one in THREE] + [_run("refsam3d", ADAMW, fold=1)]
+    result = _result(runs)
+    result["sets"]["abdomen"]["folds"][1] = {"train": 25, "val": 1}
+    result = json.loads(json.dumps(report.summarise(result), allow_nan=False))
+    page.write_markdown(result, tmp_path / "accuracy.md")
+    text = (tmp_path / "accuracy.md").read_text()
+    assert "1 seed and 2 folds, of which some methods have fewer." in text
+    told = "fold 0: 24 training cases and 6 validation cases; fold 1: 25 training cases and 1 "
+    assert told + "validation case. A step" in text
+    assert "| refsam3d | **0.550** (0.600, 0.500) |" in text
+    assert "| steps:4 | refsam3d | 1 | 0 | v0of fold 1 | 0.450 |" in text
 
 
 def test_the_page_before_any_run(report, page, tmp_path):

@@ -150,6 +150,24 @@ def test_other_settings_need_another_folder(studies, tmp_path):
         studies.check_settings(path, {"spacing B": [5.0, 5.0, 5.0]})
 
 
+def test_folds_are_nnunets_and_those_of_before_stay(studies, tmp_path):
+    plan = {"configurations": {studies.CONFIGURATION: {"data_identifier": "data"}}}
+    (tmp_path / "data").mkdir()
+    for number in range(11):
+        (tmp_path / "data" / f"case_{number}.pkl").touch()
+    folds = studies.first_folds(tmp_path, plan, 5)
+    assert sorted(case for fold in folds for case in fold["val"]) == sorted(
+        path.stem for path in (tmp_path / "data").iterdir()
+    )
+    assert all(len(fold["train"]) + len(fold["val"]) == 11 for fold in folds)
+    assert studies.first_folds(tmp_path, plan) == folds[:1]
+
+    mine = {"train": ["case_1"], "val": ["case_2"]}
+    (tmp_path / "splits_final.json").write_text(json.dumps([mine]))
+    assert studies.first_folds(tmp_path, plan) == [mine]
+    assert studies.first_folds(tmp_path, plan, 3) == [mine, *folds[1:3]]
+
+
 def test_the_process_gets_its_environment_back(studies, tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", "before")
     monkeypatch.delenv("nnUNet_results", raising=False)
@@ -205,7 +223,7 @@ def test_seeds_are_averaged_case_by_case(report):
     runs = [_run("scratch", SCRATCH), _run("full", FULL), second]
     result = report.summarise(_result(runs))
     full = next(row for row in result["means"] if row["mode"] == "full")
-    assert full["by_seed"] == pytest.approx([0.6, 0.7])
+    assert full["by_run"] == pytest.approx([0.6, 0.7])
     pair = next(pair for pair in result["pairs"] if pair["class"] == "all")
     assert pair["n"] == len(CASES)
     assert pair["difference"] == pytest.approx(0.15)
