@@ -1,5 +1,6 @@
 """The largest patch and batch that a memory target allows, and the encoder that goes with them."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from refsam3d_nnunet.design import (
     design_network,
     parts_for,
 )
-from refsam3d_nnunet.memory import Task, step_gb
+from refsam3d_nnunet.memory import Task, most_samples, step_gb
 
 # Voxels of the patch to start from, by dimensions; it is then cut to the image and to the memory.
 # Memory to spare goes into the batch: larger patches would have coarser tokens.
@@ -172,9 +173,9 @@ def fit_to_memory(
             )
         axis = coverage.index(max(coverage))
         patch[axis] -= token[axis]
-    sample = step_gb(config, task, 1) - step_gb(config, task, 0)
-    batch = int((memory_gb - step_gb(config, task, 0)) / sample)
-    return Fitted(tuple(patch), max(batch, smallest_batch), config)
+    larger = range(smallest_batch + 1, most_samples(config) + 1)
+    more = bisect_right(larger, memory_gb, key=partial(step_gb, config, task))
+    return Fitted(tuple(patch), smallest_batch + more, config)
 
 
 def largest_patch(

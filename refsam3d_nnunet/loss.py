@@ -22,7 +22,7 @@ from refsam3d_nnunet.network.prompt_masks import PromptMasks
 CPU_PIECE, GPU_PIECE = 2**18, 2**23
 # Voxels that one product sums over. In a batch of products cuBLAS gives each of them to few of a
 # GPU's multiprocessors, however long its sum; on a CPU no piece is longer.
-CPU_SUM, GPU_SUM = 2**18, 2**14
+CPU_SUM, GPU_SUM = 2**18, 2**11
 # Voxels: pieces of half-precision features start at multiples of 16 bytes, as fast kernels want.
 ALIGNED = 8
 IGNORED = -1

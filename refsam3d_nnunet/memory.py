@@ -17,6 +17,10 @@ TWO_WAY_LAYERS = 2
 HEADS = 8
 # What a process holds on a GPU before the first tensor, in GB.
 CUDA_CONTEXT_GB = 0.6
+# Numbers in a tensor up to which cuDNN's usual kernels can count.
+LARGEST_TENSOR = 2**31 - 1
+# What nnU-Net's validation holds of a class in a voxel: softmax, one-hot codes, hits and misses.
+VALIDATION_BYTES = 30
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ class Task:
 
 
 def step_gb(config: NetworkConfig, task: Task, batch_size: int, compute_size: int = 2) -> float:
-    """Memory of a training step, in GB of 2^30 bytes.
+    """Memory of a training step, or of a validation step if that takes more, in GB of 2^30 bytes.
+
+    Validation goes sample by sample, but has the logits of all classes.
 
     Args:
         config: Architecture.
@@ -81,7 +87,18 @@ def step_gb(config: NetworkConfig, task: Task, batch_size: int, compute_size: in
     static = 4 * total + 12 * tuned + _copy_size(compute_size) * total
     sample = saved_activations(config, task).bytes(compute_size) + _loss_bytes(config, task)
     sample += _workspace(config) * compute_size
-    return CUDA_CONTEXT_GB + (static + batch_size * sample) / GB
+    validation = VALIDATION_BYTES * task.prompts * _voxels(config, 0)
+    return CUDA_CONTEXT_GB + (static + max(batch_size * sample, validation)) / GB
+
+
+def most_samples(config: NetworkConfig) -> int:
+    """Samples of a step whose largest tensor stays within LARGEST_TENSOR.
+
+    That is a joined skip or, of large tokens in 2D, the middle of an MLP. nnU-Net's own plans are
+    far below.
+    """
+    joined = (2 * s * _voxels(config, i) for i, s in enumerate(config.stem_channels))
+    return LARGEST_TENSOR // max(*joined, 4 * config.embed_dim * _tokens(config))
 
 
 def saved_activations(config: NetworkConfig, task: Task) -> Saved:

@@ -13,7 +13,7 @@ from refsam3d_nnunet.fit import (
     plan_patch,
     smaller_batch,
 )
-from refsam3d_nnunet.memory import Task, step_gb
+from refsam3d_nnunet.memory import Task, most_samples, step_gb
 
 CUBES, THICK, FLAT = (
     ((1, 1, 1), (500, 500, 500)),
@@ -161,6 +161,14 @@ def test_a_plan_uses_the_memory_it_may(memory_gb):
     assert plan.patch_size == plan.config.padded_size
     assert step_gb(plan.config, Task(1, 3), plan.batch_size) <= memory_gb
     assert step_gb(plan.config, Task(1, 3), plan.batch_size + 1) > memory_gb
+
+
+def test_batches_end_where_tensors_would_outgrow_32_bits():
+    plan = fitted(200)
+    assert plan.batch_size == most_samples(plan.config)
+    joined = 2 * plan.config.stem_channels[0] * math.prod(plan.patch_size)
+    assert plan.batch_size * joined < 2**31 <= (plan.batch_size + 1) * joined
+    assert step_gb(plan.config, Task(1, 3), plan.batch_size) < 100
 
 
 def test_the_axis_that_covers_most_of_the_image_gives_way():

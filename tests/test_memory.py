@@ -6,10 +6,18 @@ import pytest
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from refsam3d_nnunet.design import design_network, parts_for
 from refsam3d_nnunet.loss import PromptMaskLoss
-from refsam3d_nnunet.memory import Task, parameters, saved_activations, step_gb
+from refsam3d_nnunet.memory import (
+    GB,
+    Task,
+    most_samples,
+    parameters,
+    saved_activations,
+    step_gb,
+)
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
 
@@ -95,6 +103,34 @@ def test_a_hundred_prompts_take_little_more_memory_than_two(saved_bytes):
         estimated.append(step_gb(network.config, task, 1, compute_size=4))
     assert measured[1] < 1.3 * measured[0]
     assert estimated[0] < estimated[1] < 1.3 * estimated[0]
+
+
+def test_validation_of_many_prompts_takes_more_than_training():
+    config = design_network((128, 128, 128), (1, 1, 1), "vit_s")
+    few, many, more = (step_gb(config, Task(1, prompts), 2) for prompts in (3, 300, 301))
+    assert few < 5
+    assert many > 300 * 30 * 128**3 / GB
+    assert more - many == pytest.approx(30 * 128**3 / GB)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that is made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.numel = max(self.numel, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("plan", [PLANS[0], PLANS[2], PLANS[5]], ids=["small", "large", "2d"])
+def test_the_largest_tensor_of_a_step_is_counted(plan):
+    network, _, image = planned(plan)
+    with Largest() as seen:
+        sum(mask.sum() for mask in network(image)).backward()
+    assert most_samples(network.config) == (2**31 - 1) // seen.numel
 
 
 def test_maps_of_class_tokens_count_as_softmax_and_as_factor_under_autocast():

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refsam3d_nnunet.config import Extent
+from refsam3d_nnunet.network.fused_attention import fused_attention
 from refsam3d_nnunet.network.rebuilding import rebuilding
 
 
@@ -62,7 +63,7 @@ class VolumeAttention(nn.Module):
         if self.relative_position:
             out = self._with_places(qkv)
         else:
-            out = F.scaled_dot_product_attention(*qkv)
+            out = fused_attention(*qkv)
         kept = out.detach()
 
         def joined(heads: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class VolumeAttention(nn.Module):
             (k, lambda: self._keys(kept[1])),
             (v, lambda: self._values(kept[2])),
         ):
-            return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+            return fused_attention(q, k, v, scale=1.0)
 
     # Fused kernels want one width for queries, keys and values, in multiples of eight.
 

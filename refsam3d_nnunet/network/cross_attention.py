@@ -1,7 +1,8 @@
 """Hierarchical cross-attention: each encoder level looks at the text."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from refsam3d_nnunet.network.fused_attention import fused_attention
 
 
 class TextCrossAttention(nn.Module):
@@ -47,7 +48,9 @@ class TextCrossAttention(nn.Module):
         b, c = level.shape[0], level.shape[-1]
         heads = (self.num_heads, c // self.num_heads)
         q = self.query(level).view(b, -1, *heads).transpose(1, 2)  # b a n c
-        k = self.key(text).view(1, -1, *heads).transpose(1, 2).expand(b, -1, -1, -1)
-        v = self.value(text).view(1, -1, *heads).transpose(1, 2).expand(b, -1, -1, -1)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=real[None, None, None])
+        k, v = (
+            one.view(1, -1, *heads).transpose(1, 2).expand(b, -1, -1, -1).contiguous()
+            for one in (self.key(text), self.value(text))
+        )
+        mixed = fused_attention(q, k, v, mask=real[None, None, None])
         return level + self.out(mixed.transpose(1, 2).reshape(level.shape))

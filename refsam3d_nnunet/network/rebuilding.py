@@ -28,7 +28,9 @@ def rebuilding(
     def pack(tensor: Tensor) -> Tensor | tuple[Callable[[], Tensor], torch.Size]:
         numel, make = recipes.get(tensor.data_ptr(), (0, None))
         whole = make is not None and numel == tensor.numel()
-        return (make, tensor.shape) if whole else tensor
+        # Detached: an operation that kept its own result would refer to itself, and a forward
+        # pass without backward would never be forgotten.
+        return (make, tensor.shape) if whole else tensor.detach()
 
     def unpack(kept: Tensor | tuple[Callable[[], Tensor], torch.Size]) -> Tensor:
         if isinstance(kept, Tensor):

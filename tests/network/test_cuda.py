@@ -10,6 +10,7 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from refsam3d_nnunet.loss import PromptMaskLoss
@@ -79,6 +80,28 @@ def test_depth_wise_convolutions_do_not_go_to_cudnn(pretended, build):
     with pretended, torch.autocast("cuda", torch.float16), Convolutions() as seen:
         network.to(GPU)(image(2))
     assert seen.depth_wise == {torch._C._ConvBackend.CudaDepthwise3d}
+
+
+@torch.no_grad()
+def test_attention_is_given_to_fused_kernels_other_than_cudnns(pretended, build, monkeypatch):
+    seen, attend = [], functional.scaled_dot_product_attention
+
+    def spied(*qkv, attn_mask=None, scale=None):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert {(one.dtype, one.stride(-1)) for one in qkv} == {(torch.float16, 1)}
+        if attn_mask is None:  # flash attention wants such widths
+            assert {one.shape[-1] % 8 for one in qkv} == {0}
+        else:  # of a text that all samples share
+            assert all(one.is_contiguous() for one in qkv[1:])
+        seen.append(attn_mask is not None)
+        return attend(*qkv, attn_mask=attn_mask, scale=scale)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", spied)
+    network = build(prompts=PROMPTS, channels=2).train()
+    with pretended, torch.autocast("cuda", torch.float16):
+        network.to(GPU)(image(2))
+    assert seen == network.config.depth * [False] + len(network.config.level_blocks) * [True]
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_the_pretended_gpu_refuses_what_a_real_one_would(pretended):

@@ -1,5 +1,7 @@
 """What is made again in backward must be what forward computed."""
 
+import gc
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -60,6 +62,20 @@ def test_a_part_of_the_tensor_is_kept_as_it_is():
     with rebuilding((active, lambda: pytest.fail("a part needs no rebuilding"))):
         y = active[:3].square()
     y.sum().backward()
+
+
+def test_a_forward_pass_without_backward_is_forgotten(build):
+    network, made = build(deep=True).train(), []
+    for module in network.modules():
+        module.register_forward_hook(
+            lambda _, __, output: (
+                made.append(weakref.ref(output)) if isinstance(output, torch.Tensor) else None
+            )
+        )
+    network(torch.randn(1, 1, *PATCH))
+    gc.collect()
+    assert made
+    assert all(tensor() is None for tensor in made)
 
 
 @torch.no_grad()
