@@ -2,7 +2,7 @@
 
 Fake tensors have a shape, a type and a device, but no content. An operation on tensors of two
 devices is refused as on a GPU, and so is whatever would have to wait for the GPU's numbers.
-Backward needs a real device.
+Backward is not run: autograd's engine asks for the device itself.
 """
 
 import pytest
