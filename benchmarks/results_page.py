@@ -28,11 +28,10 @@ Other pages, written by scripts too: [accuracy beside nnU-Net](accuracy.md),
 [what was tried](search.md), [pretraining](pretraining.md). The [demo](getting-started.md) tells its
 own Dice and time.
 
-Plans of mode `scratch` have no relative positions since the [second search](search.md). The table
-of 128 x 128 x 128 with one round, *Whole volumes* and *Language* are older: there `scratch` networks
-have them, and are slower by what they cost. The models of *Whole volumes* and *Language* are older
-than the third search, too, after which class tokens keep their identity. The table with ResEnc and
-Primus, patch 64 x 128 x 128 and *Growth* were measured while a training ran on the other core.
+Plans of mode `scratch` have no relative positions since the [second search](search.md), and class
+tokens keep their identity since the third. The models of *Whole volumes* and *Language* are older
+than both. The table with ResEnc and Primus, that of 128 x 128 x 128 with `vit_b-adapter`, patch
+64 x 128 x 128 and *Growth* were measured while a training ran on the other core.
 """
 SPEED = """
 All networks of a table were given the same patch and batch, and took turns in every round, so that
