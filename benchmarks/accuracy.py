@@ -279,13 +279,7 @@ def _arguments() -> argparse.Namespace:
     add("--methods", nargs="+", default=usual, choices=TRAINERS)
     add("--budget", type=parse_budget, action="append", required=True, help="may be repeated")
     add("--seeds", type=int, default=3, help="repetitions of every run")
-    add(
-        "--folds",
-        type=int,
-        default=1,
-        choices=range(1, 6),
-        help="of nnU-Net's five, from the first",
-    )
+    add("--folds", type=int, default=1, choices=range(1, 6), help="of nnU-Net's five")
     add("--preset", help="size of the image encoder; the planner's choice if not given")
     add("--checkpoint", type=Path, help="pretrained weights of RefSAM3D")
     add("--tuning", choices=TUNING_MODES)

@@ -32,6 +32,8 @@ from refsam3d_nnunet.memory import Task
 from refsam3d_nnunet.text.phrases import ClassPhrases, background_of
 
 FORMAT = 1
+# Keys that name files of pretrained weights; prediction does not read them.
+WEIGHT_FILES = ("checkpoint", "decoder_checkpoint")
 # Beside the plans of a data set: the embeddings of its prompts, shared by all folds.
 TEXT_BANK = "refsam3d_text_embeddings.npz"
 NETWORK_CLASS = "refsam3d_nnunet.network.refsam3d.RefSAM3D"
@@ -138,7 +140,7 @@ def complete_plans(
         _refuse_contradictions(block, network_config(resolved), settings)
     block["text_encoder"] = settings.text_encoder or block["text_encoder"]
     # The file may lie elsewhere than on the machine that planned; its hash is recorded.
-    for key in ("checkpoint", "decoder_checkpoint"):
+    for key in WEIGHT_FILES:
         block[key] = getattr(settings, key) or block.get(key)
     block["schedule"] = {**DEFAULT_SCHEDULE, **block["schedule"], **settings.schedule()}
     block["class_prompts"] = [one.canonical for one in classes]
@@ -260,7 +262,7 @@ def _check_format(block: Mapping[str, Any]) -> None:
 
 def _refuse_contradictions(block: Json, config: NetworkConfig, settings: Settings) -> None:
     """The plan decides on encoder and weights; the environment may not say otherwise later."""
-    for key in ("checkpoint", "decoder_checkpoint"):
+    for key in WEIGHT_FILES:
         file = getattr(settings, key)
         if file is not None and block.get(key) is None:
             raise ValueError(

@@ -2,19 +2,15 @@
 
 import pytest
 import torch
-from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
 from refsam3d_nnunet import loss as module
 from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.network.prompt_masks import PromptMasks
+from tests.nnunet_loss import nnunet_loss
 
 PROMPTS, CHANNELS, EXTENT = 5, 3, (4, 3, 7)
-
-
-def nnunet_loss(*, batch_dice=True, ignore=None) -> DC_and_CE_loss:
-    dice = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": False, "ddp": False}
-    return DC_and_CE_loss(dice, {}, ignore_label=ignore, dice_class=MemoryEfficientSoftDiceLoss)
 
 
 def masks(scale: float = 1.0, dtype: torch.dtype = torch.float32) -> PromptMasks:

@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from refsam3d_nnunet.design import design_network, parts_for
@@ -20,6 +18,7 @@ from refsam3d_nnunet.memory import (
 )
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
+from tests.nnunet_loss import nnunet_loss
 
 # Patch, spacing, preset, tuning mode, channels (labels among them), prompts.
 PLANS = [
@@ -89,8 +88,7 @@ def test_a_frozen_trunk_takes_less():
 
 
 def test_a_hundred_prompts_take_little_more_memory_than_two(saved_bytes):
-    dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
-    loss = PromptMaskLoss(DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss))
+    loss = PromptMaskLoss(nnunet_loss())
 
     def of_all(masks):
         return sum(loss(one, one.features[:, :1].detach() > 0) for one in masks)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
 
 from refsam3d_nnunet.files import replacing, write_json
 from refsam3d_nnunet.nnunet_checkpoint import read_nnunet_checkpoint
-from refsam3d_nnunet.plans import resolved_configuration
+from refsam3d_nnunet.plans import WEIGHT_FILES, resolved_configuration
 from refsam3d_nnunet.prediction.listing import checkpoint_files, read_block
 from refsam3d_nnunet.slim.merge import merge_checkpoint
 
 # What nnU-Net's predictor reads of a checkpoint; the optimizer's state is the larger part of it.
 _READ = ("trainer_name", "init_args", "inference_allowed_mirroring_axes", "network_weights")
-# Of the plan: files that training started from, which prediction does not read.
-_STARTED_FROM = ("checkpoint", "decoder_checkpoint")
 _COPIED = ("dataset.json", "dataset_fingerprint.json")
 
 
@@ -97,9 +94,9 @@ def copy_model(model: Model, out: Path) -> None:
 
 def _leave_out_folders(block: dict[str, Any]) -> None:
     """Names pretrained weights by their file alone: whose disk they lay on is nobody's business."""
-    for key in _STARTED_FROM:
+    for key in WEIGHT_FILES:
         if block.get(key):
-            block[key] = re.split(r"[/\\]", block[key])[-1]
+            block[key] = PureWindowsPath(block[key]).name  # knows both kinds of slashes
 
 
 def _read_json(path: Path) -> dict:

@@ -7,14 +7,13 @@ Backward is not run: autograd's engine asks for the device itself.
 
 import pytest
 import torch
-from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from refsam3d_nnunet.loss import PromptMaskLoss
 from tests.network.conftest import random_text
+from tests.nnunet_loss import nnunet_loss
 
 PROMPTS, GPU = 3, torch.device("cuda", 0)
 
@@ -52,8 +51,7 @@ def test_a_step_stays_on_the_gpu_in_half_precision(pretended, build, relative_po
     settings = {"relative_position": relative_position, "deep": True}
     network = build(prompts=PROMPTS, channels=2, **settings).train()
     network.masks_as_products = True
-    dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
-    loss = PromptMaskLoss(DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss))
+    loss = PromptMaskLoss(nnunet_loss())
     with pretended, torch.autocast("cuda", torch.float16):
         network.to(GPU).text.draw([0] * PROMPTS)
         masks = network(image(2))

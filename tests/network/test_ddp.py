@@ -6,8 +6,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch.nn.parallel import DistributedDataParallel
 
 from refsam3d_nnunet.loss import PromptMaskLoss
@@ -16,6 +14,7 @@ from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
 from refsam3d_nnunet.optim import adamw
 from tests.network.conftest import TEXT_DIM, TEXT_WORDS, random_text, tiny_config
+from tests.nnunet_loss import nnunet_loss
 
 
 def train_two_steps(rank: int, folder: str, mode: str) -> None:
@@ -44,8 +43,7 @@ def train_two_steps(rank: int, folder: str, mode: str) -> None:
 
 def compare_losses(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    settings = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": True}
-    theirs = DC_and_CE_loss(settings, {}, dice_class=MemoryEfficientSoftDiceLoss)
+    theirs = nnunet_loss(ddp=True)
     generator = torch.Generator().manual_seed(rank)  # ranks see different patches
     shapes = ((2, 3, 4), (2, 3, 1), (2, 4, 5, 6, 7))
     tensors = [torch.randn(shape, generator=generator) for shape in shapes]
