@@ -78,7 +78,7 @@ TEST_REQUIRES = [
     "surface-distance",  # what the surface metrics are checked against
     "playwright",  # drives a Chromium of the system, where there is one
     "pytest",
-    "pytest-xdist",
+    "pytest-xdist>=3.8",  # the first with --no-loadscope-reorder
     "ruff>=0.17,<0.18",  # each minor release may format, or find, something else
     "pip>=22.3",  # the packaging tests build wheels and install them with pip --python
     "setuptools>=70.1",  # the first that builds wheels on its own

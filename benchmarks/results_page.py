@@ -38,9 +38,10 @@ All networks of a table were given the same patch and batch, and took turns in e
 other work on the machine changes ratios little. A step is a whole training step with the network's
 own loss and optimiser: forward, deep supervision, backward, clipping, update. A forward is one of
 prediction. *Saved* is what lives between forward and backward, *peak* the peak of memory of a step,
-on a CPU of a process of its own. By the process clock, seconds are those of computing. ResEncM, L
-and XL are one network on one patch: the presets differ by the memory they plan for. The literal
-form of 3DSAM-adapter, its image encoder on four times up-sampled input, is only counted.
+on a CPU of a process of its own; it was left out here (`--no-peak`). By the process clock, seconds
+are those of computing. ResEncM, L and XL are one network on one patch: the presets differ by the
+memory they plan for. The literal form of 3DSAM-adapter, its image encoder on four times up-sampled
+input, is only counted.
 
 What is aimed at, on the same patch and batch: `vit_s` at most half of PlainConvUNet's step and
 forward and 0.6 of what it saves; `vit_b` in adapter mode, at 128 x 128 x 128, at most its
@@ -55,15 +56,17 @@ VOLUMES = """
 nnU-Net's network takes.
 """
 LANGUAGE = """
-What the words of a prompt do, on validation cases of fold 0, without mirroring. The models were
-trained as those of [accuracy](accuracy.md), that is hardly: the level of Dice says little, the
-differences between columns are what is asked.
+What the words of a prompt do, on validation cases of fold 0, without mirroring. The models had
+the budget of those of [accuracy](accuracy.md) and an older network, see above: the level of Dice
+says little.
 
 *trained*: other phrases of the training; *held out*: templates and synonyms that training never
 saw, as `refsam3d predict` says them, with the nearest trained phrase; *alone*: the same without it
 (`--verbatim`); *sides exchanged*: left and right exchanged in the prompts, each mask compared with
 the side that was named; *moved on*: every class said by the phrase of the next, each mask compared
-with the structure of that phrase.
+with the structure of that phrase. Both equal *canonical* but for rounding whatever was learned,
+since exchanged prompts exchange masks ([why](explanation.md)): they test the program. What words do
+to a model shows in *held out* and *alone*.
 
 In a prediction, masks of two classes never overlap. The second table of a set is of masks against
 the background alone, with the other prompts not asked.

@@ -73,7 +73,7 @@ class Task:
 def step_gb(config: NetworkConfig, task: Task, batch_size: int, compute_size: int = 2) -> float:
     """Memory of a training step, or of a validation step if that takes more, in GB of 2^30 bytes.
 
-    Validation goes sample by sample, but has the logits of all classes.
+    Validation has the logits of all classes, but at worst goes sample by sample.
 
     Args:
         config: Architecture.
@@ -85,10 +85,26 @@ def step_gb(config: NetworkConfig, task: Task, batch_size: int, compute_size: in
     # Single-precision weights; of those tuned also gradients and AdamW's two moments. Autocast
     # keeps a half-precision copy of all.
     static = 4 * total + 12 * tuned + _copy_size(compute_size) * total
-    sample = saved_activations(config, task).bytes(compute_size) + _loss_bytes(config, task)
-    sample += _workspace(config) * compute_size
-    validation = VALIDATION_BYTES * task.prompts * _voxels(config, 0)
-    return CUDA_CONTEXT_GB + (static + max(batch_size * sample, validation)) / GB
+    samples = batch_size * _sample_bytes(config, task, compute_size)
+    return CUDA_CONTEXT_GB + (static + max(samples, _validation_bytes(config, task))) / GB
+
+
+def validation_samples(
+    config: NetworkConfig, task: Task, batch_size: int, compute_size: int = 2
+) -> int:
+    """Samples that validation may hold at once without taking more memory than a training step.
+
+    Args:
+        config: Architecture.
+        task: Channels, prompts and tuning mode.
+        batch_size: Samples in a training step.
+        compute_size: Bytes of a number in the computation, 2 under float16 autocast.
+
+    Returns:
+        From 1, which may take more, to the batch size.
+    """
+    step = batch_size * _sample_bytes(config, task, compute_size)
+    return min(batch_size, max(1, step // _validation_bytes(config, task)))
 
 
 def most_samples(config: NetworkConfig) -> int:
@@ -117,6 +133,17 @@ def parameters(config: NetworkConfig, task: Task) -> tuple[int, int]:
     frozen = sum(_frozen_parameters(config, task))
     total = frozen + _new_encoder_parameters(config, task) + _decoder_parameters(config, task)
     return total, total - frozen if task.tuning == "adapter" else total
+
+
+def _sample_bytes(config: NetworkConfig, task: Task, compute_size: int) -> int:
+    """What a training step holds of a sample."""
+    kept = saved_activations(config, task).bytes(compute_size) + _loss_bytes(config, task)
+    return kept + _workspace(config) * compute_size
+
+
+def _validation_bytes(config: NetworkConfig, task: Task) -> int:
+    """What nnU-Net's validation holds of a sample."""
+    return VALIDATION_BYTES * task.prompts * _voxels(config, 0)
 
 
 def _copy_size(compute_size: int) -> int:

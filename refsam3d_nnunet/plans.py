@@ -49,7 +49,10 @@ DEFAULT_SCHEDULE: dict[str, float] = {
     "initial_lr": 5e-4,
     "weight_decay": 0.02,
     "warmup_fraction": 0.05,
+    "pretrained_lr_scale": 1.0,
 }
+# Of the rate of all else: in mode full AdamW would soon have walked away from the checkpoint.
+PRETRAINED_LR_SCALE = 0.1
 
 Json = dict[str, Any]
 
@@ -86,7 +89,8 @@ def new_block(settings: Settings) -> Json:
         "family": settings.family,
         "decoder_checkpoint": settings.decoder_checkpoint,
         "text_encoder": settings.text_encoder or "auto",
-        "schedule": dict(DEFAULT_SCHEDULE),
+        "schedule": dict(DEFAULT_SCHEDULE)
+        | ({"pretrained_lr_scale": PRETRAINED_LR_SCALE} if tuning == "full" else {}),
     }
 
 

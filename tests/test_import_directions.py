@@ -40,7 +40,7 @@ LAYERS = {
     "same_model": 1,
     "planned_model": 1,
     "preprocessed": 1,
-    "one_by_one": 1,
+    "validation_parts": 1,
     "terminal": 1,
     "text": 1,
     "network": 2,

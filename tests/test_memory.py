@@ -15,6 +15,7 @@ from refsam3d_nnunet.memory import (
     parameters,
     saved_activations,
     step_gb,
+    validation_samples,
 )
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
@@ -138,3 +139,16 @@ def test_maps_of_class_tokens_count_as_softmax_and_as_factor_under_autocast():
     one_prompt = 5 * 8 * math.prod(config.grid_size)
     assert many.bytes(compute_size=2) - few.bytes(compute_size=2) == one_prompt * (4 + 2)
     assert many.bytes(compute_size=4) - few.bytes(compute_size=4) == one_prompt * 4
+
+
+def test_validation_takes_as_many_samples_as_a_step_has_memory_for():
+    config = design_network((96, 96, 96), (1, 1, 1), "vit_t", relative_position=False)
+    assert validation_samples(config, Task(1, 3), 8) == 8
+    many = Task(1, 40)
+    few = validation_samples(config, many, 8)
+    assert 1 < few < 8
+    # n samples are as much as a step has for them, n + 1 are more.
+    a_sample = step_gb(config, many, 20) - step_gb(config, many, 19)
+    of_validation = 30 * 40 * 96**3 / GB
+    assert few * of_validation <= 8 * a_sample < (few + 1) * of_validation
+    assert validation_samples(config, Task(1, 2000), 2) == 1  # never none

@@ -54,6 +54,23 @@ def test_class_tokens_are_replaced_only_where_sams_decoder_is_loaded():
     assert not planned(preset="vit_b", decoder_checkpoint="medsam.pth").residual_class_tokens
 
 
+def test_pretrained_weights_learn_slowly_where_all_is_tuned():
+    def planned(**settings) -> dict:
+        block = new_block(Settings(**settings))
+        return {**DEFAULT_SCHEDULE, **block["schedule"]}
+
+    sam = {"checkpoint": "sam_vit_b.pth", "preset": "vit_b"}
+    assert planned(**sam, tuning="full")["pretrained_lr_scale"] == 0.1
+    assert planned(**sam)["pretrained_lr_scale"] == planned()["pretrained_lr_scale"] == 1
+
+
+def test_an_older_plan_keeps_the_rate_that_its_checkpoints_were_trained_with():
+    plans = our_plans()
+    plans["refsam3d"]["schedule"].pop("pretrained_lr_scale")
+    plans["refsam3d"] |= {"tuning": "full", "checkpoint": "sam.pth"}
+    assert completed(plans)["refsam3d"]["schedule"]["pretrained_lr_scale"] == 1
+
+
 def test_a_2d_batch_for_a_unet_is_cut_to_the_memory():
     plans = default_plans()
     plans["configurations"]["3d_fullres"] |= {

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,20 @@ from refsam3d_nnunet.asked_classes import show_asked_classes
 from refsam3d_nnunet.environment import read_settings
 from refsam3d_nnunet.files import write_json
 from refsam3d_nnunet.loss import PromptMaskLoss
+from refsam3d_nnunet.memory import validation_samples
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
-from refsam3d_nnunet.network.tuning import apply_tuning
-from refsam3d_nnunet.one_by_one import joined, refuse_uneven, samples
-from refsam3d_nnunet.optim import WarmupPolyLR, adamw
+from refsam3d_nnunet.network.tuning import apply_tuning, is_pretrained
+from refsam3d_nnunet.optim import WarmupPolyLR, adamw, refuse_lost
 from refsam3d_nnunet.orientation import axes_that_keep_sides, geometries
 from refsam3d_nnunet.planned_model import planned_model
-from refsam3d_nnunet.plans import TEXT_BANK, network_config, text_shape
+from refsam3d_nnunet.plans import (
+    TEXT_BANK,
+    family_of,
+    network_config,
+    task_of,
+    text_shape,
+    trained_classes,
+)
 from refsam3d_nnunet.preprocessed import check_spacing
 from refsam3d_nnunet.pretrained.load import load_pretrained, settled
 from refsam3d_nnunet.run_record import RANDOM, run_record, told
@@ -33,6 +41,7 @@ from refsam3d_nnunet.slim.training import moments_for, slim_down, wants_slim
 from refsam3d_nnunet.terminal import TrainingBar
 from refsam3d_nnunet.text.names import mentions_side
 from refsam3d_nnunet.text.phrases import drawn_phrases
+from refsam3d_nnunet.validation_parts import joined, parts_of, refuse_uneven
 
 RECORD = "refsam3d_run.json"
 # Beside the plans of a data set: how its cases lie in the patient.
@@ -136,6 +145,15 @@ class RefSAM3DTrainer(nnUNetTrainer):
     def initialize(self) -> None:
         """Builds everything, then fills in text embeddings and pretrained weights."""
         super().initialize()
+        self._samples_at_once = validation_samples(
+            network_config(self.configuration_manager.configuration),
+            task_of(
+                self.configuration_manager.configuration,
+                self.refsam3d["tuning"],
+                trained_classes(self.refsam3d),
+            ),
+            self.batch_size,
+        )
         network = self._bare_network()
         network.masks_as_products = True
         if self.is_ddp:  # constants, and phrases that all ranks draw alike: nothing to hand out
@@ -197,7 +215,14 @@ class RefSAM3DTrainer(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolyLR]:
         """AdamW over what is tuned, with warm-up and polynomial decay."""
-        optimizer = adamw(self.network, lr=self.initial_lr, weight_decay=self.weight_decay)
+        scale = self.refsam3d["schedule"]["pretrained_lr_scale"]
+        optimizer = adamw(
+            self.network,
+            lr=self.initial_lr,
+            weight_decay=self.weight_decay,
+            slow=partial(is_pretrained, family=family_of(self.refsam3d)) if scale != 1 else None,
+            slow_scale=scale,
+        )
         return optimizer, self._schedule_of(optimizer)
 
     def _schedule_of(self, optimizer: torch.optim.Optimizer) -> WarmupPolyLR:
@@ -214,10 +239,15 @@ class RefSAM3DTrainer(nnUNetTrainer):
         deep, self.enable_deep_supervision = self.enable_deep_supervision, False
         loss = PromptMaskLoss(super()._build_loss())
         self.enable_deep_supervision = deep
-        weights = [0.5**i for i in range(len(self._get_deep_supervision_scales()))]
+        scales = self._get_deep_supervision_scales()
+        if scales is None:
+            return loss
+        weights = [0.5**i for i in range(len(scales))]
         return DeepSupervisionWrapper(loss, [w / sum(weights) for w in weights])
 
-    def _get_deep_supervision_scales(self) -> list[list[float]]:
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        if not self.enable_deep_supervision:  # a trainer derived from this one may do without
+            return None
         config = network_config(self.configuration_manager.configuration)
         dims = len(self.configuration_manager.patch_size)
         levels = range(config.auxiliary_masks + 1)
@@ -310,10 +340,21 @@ class RefSAM3DTrainer(nnUNetTrainer):
         self._bar.step(result["loss"])
         return result
 
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """As nnU-Net does, unless the training is lost.
+
+        Raises:
+            FloatingPointError: If it is.
+        """
+        losses = [float(one["loss"]) for one in train_outputs]
+        refuse_lost(losses, scaled=self.grad_scaler is not None)
+        super().on_train_epoch_end(train_outputs)
+
     def validation_step(self, batch: dict) -> dict:
-        """nnU-Net's, one sample at a time, since it keeps the logits of all classes."""
-        step = super().validation_step
-        return joined([step(one) for one in samples(batch)])
+        """nnU-Net's, in parts that take no more memory than a training step."""
+        parts = list(parts_of(batch, self._samples_at_once))
+        sizes = [len(part["data"]) for part in parts]
+        return joined([super(RefSAM3DTrainer, self).validation_step(p) for p in parts], sizes)
 
     def _draw_phrases(self) -> None:
         """One phrase per class, another at every step."""

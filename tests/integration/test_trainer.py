@@ -8,8 +8,8 @@ import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from refsam3d_nnunet.one_by_one import refuse_uneven
 from refsam3d_nnunet.preprocessed import check_spacing
+from refsam3d_nnunet.validation_parts import refuse_uneven
 from tests.integration.trainer_steps import batch_for, save
 
 pytestmark = [
@@ -225,22 +225,49 @@ def test_gpus_must_share_a_batch_evenly():
         refuse_uneven(7, 2)
 
 
-def test_validation_counts_are_nnunets_and_samples_pass_one_by_one(make, monkeypatch):
+@pytest.mark.parametrize(("at_once", "parts"), [(None, [2]), (1, [1, 1])])
+def test_validation_counts_are_nnunets_in_parts_too(make, monkeypatch, at_once, parts):
     trainer = make()
     trainer.initialize()
+    trainer._samples_at_once = at_once or trainer._samples_at_once
     trainer.network.eval()
     with torch.no_grad():
         whole = nnUNetTrainer.validation_step(trainer, batch_for(trainer))
         seen, forward = [], trainer.network.forward
         monkeypatch.setattr(trainer.network, "forward", lambda x: seen.append(len(x)) or forward(x))
         ours = trainer.validation_step(batch_for(trainer))
-    assert seen == [1, 1]
+    assert seen == parts
     assert ours.keys() == whole.keys()
     for key in ("tp_hard", "fp_hard", "fn_hard"):
         assert whole[key].sum() > 0
         # Rounding differs with the batch: where two logits are equal to it, so may the class.
         assert ours[key] == pytest.approx(whole[key], rel=1e-2)
     assert ours["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+
+
+def test_a_training_that_is_lost_stops_before_its_checkpoint_is_replaced(make):
+    trainer = make()
+    trainer.initialize()
+    trainer.on_train_epoch_start()
+    batch = batch_for(trainer)
+    outputs = [trainer.train_step(batch)]
+    batch["data"][:] = torch.nan
+    outputs.append(trainer.train_step(batch))
+    with pytest.raises(FloatingPointError, match="1 of the 2 steps.*REFSAM3D_INITIAL_LR"):
+        trainer.on_train_epoch_end(outputs)
+
+
+def test_a_trainer_derived_from_ours_may_do_without_auxiliary_masks(make):
+    trainer = make()
+    trainer.enable_deep_supervision = False
+    trainer.initialize()
+    assert trainer._get_deep_supervision_scales() is None
+    batch = batch_for(trainer)
+    batch["target"] = batch["target"][0]
+    before = trainer.train_step(batch)["loss"]
+    trainer.network.eval()
+    with torch.no_grad():
+        assert trainer.validation_step(batch)["loss"] == pytest.approx(before, abs=0.1)
 
 
 def test_no_held_out_phrase_is_stored(make):

@@ -12,9 +12,9 @@ def batch_for(trainer) -> dict:
     generator = torch.Generator().manual_seed(1)
     patch = trainer.configuration_manager.patch_size
     labels = torch.randint(0, 3, (2, 1, *patch), generator=generator).float()
+    scales = trainer._get_deep_supervision_scales() or [(1, 1, 1)]
     targets = [
-        labels[:, :, :: round(1 / d), :: round(1 / h), :: round(1 / w)]
-        for d, h, w in trainer._get_deep_supervision_scales()
+        labels[:, :, :: round(1 / d), :: round(1 / h), :: round(1 / w)] for d, h, w in scales
     ]
     return {"data": torch.randn(2, 1, *patch, generator=generator), "target": targets}
 

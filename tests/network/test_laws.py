@@ -5,7 +5,7 @@ import torch
 
 from refsam3d_nnunet.network.adapter import Adapter3D
 from refsam3d_nnunet.network.refsam3d import LARGEST_LOGIT, RefSAM3D
-from refsam3d_nnunet.network.tuning import FROZEN_IN_ADAPTER_MODE, apply_tuning
+from refsam3d_nnunet.network.tuning import apply_tuning, is_pretrained
 from tests.network.conftest import random_text, tiny_config
 
 PATCH = (6, 20, 24)
@@ -103,7 +103,7 @@ def test_every_tuned_parameter_has_a_gradient_and_no_frozen_one(build, mode, pat
     sum(mask.square().sum() for mask in network.train()(torch.randn(2, 3, *patch))).backward()
 
     for name, parameter in network.named_parameters():
-        frozen = mode == "adapter" and FROZEN_IN_ADAPTER_MODE.match(name)
+        frozen = mode == "adapter" and is_pretrained(name)
         if frozen:
             assert parameter.grad is None, name
         else:

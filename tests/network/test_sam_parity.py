@@ -9,7 +9,7 @@ from segment_anything.modeling.image_encoder import ImageEncoderViT
 
 from refsam3d_nnunet.config import PRESETS
 from refsam3d_nnunet.network.image_encoder import ImageEncoder3D
-from refsam3d_nnunet.network.tuning import FROZEN_IN_ADAPTER_MODE
+from refsam3d_nnunet.network.tuning import is_pretrained
 from tests.network.conftest import tiny_config
 
 GRID, TOKEN, WINDOW = 10, 4, 3  # 10 is no multiple of 3: padding and axis swaps show up
@@ -120,11 +120,7 @@ def test_sam_vit_b_has_the_published_number_of_parameters():
 
 def test_adapter_and_tuned_parameters_have_the_published_number():
     encoder = sized_like_sam(depth=1024)  # 3DSAM-adapter's tables have SAM's length in depth too
-    tuned = {
-        n: p
-        for n, p in encoder.named_parameters()
-        if not FROZEN_IN_ADAPTER_MODE.match(f"image_encoder.{n}")
-    }
+    tuned = {n: p for n, p in encoder.named_parameters() if not is_pretrained(f"image_encoder.{n}")}
     depth_positions_of_3dsam = 32 * 768
 
     assert count(encoder.blocks[0].adapter.parameters()) == 601_728

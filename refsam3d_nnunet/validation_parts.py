@@ -1,10 +1,11 @@
-"""Online validation of a batch, one sample at a time.
+"""Online validation of a batch, in parts that take no more memory than a training step.
 
 nnU-Net's ``validation_step`` holds several volumes of the logits of all classes. A training step of
 this network does not (see ``loss.py``), and the batch is planned for that: with many classes a
-whole batch would not fit in validation.
+whole batch would not fit in validation. With few classes it does, and the parts are the batch.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -35,22 +36,30 @@ def refuse_uneven(batch_size: int, ranks: int) -> None:
         )
 
 
-def samples(batch: Batch) -> Iterator[Batch]:
-    """Each sample of a batch of nnU-Net's data loader, as a batch of one.
+def parts_of(batch: Batch, most: int) -> Iterator[Batch]:
+    """A batch of nnU-Net's data loader in parts of about the same size.
 
     Args:
         batch: ``data``, b c ..., and ``target``, b 1 ... or a list of such, finest first.
+        most: Samples that a part may have, from 1 up.
     """
-    target = batch["target"]
-    for i in range(len(batch["data"])):
-        one = [t[i : i + 1] for t in target] if isinstance(target, list) else target[i : i + 1]
-        yield {"data": batch["data"][i : i + 1], "target": one}
+    data, target = batch["data"], batch["target"]
+    size = math.ceil(len(data) / math.ceil(len(data) / most))
+    for start in range(0, len(data), size):
+        part = slice(start, start + size)
+        cut = [t[part] for t in target] if isinstance(target, list) else target[part]
+        yield {"data": data[part], "target": cut}
 
 
-def joined(outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What nnU-Net's ``validation_step`` gives for a batch, from that of its samples.
+def joined(outputs: Sequence[dict[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
+    """What nnU-Net's ``validation_step`` gives for a batch, from that of its parts.
 
-    Counts add up; the loss is the mean.
+    Counts add up; the loss is the mean over samples.
+
+    Args:
+        outputs: Of every part.
+        sizes: Samples of every part.
     """
     counts = {key: sum(one[key] for one in outputs) for key in ("tp_hard", "fp_hard", "fn_hard")}
-    return {"loss": np.asarray(np.mean([one["loss"] for one in outputs])), **counts}
+    loss = np.average([one["loss"] for one in outputs], weights=sizes)
+    return {"loss": np.asarray(loss), **counts}
