@@ -69,9 +69,8 @@ def _how(result: Json) -> list[str]:
     folds = max((len(told["folds"]) for told in result["sets"].values()), default=1)
     trainings = {training for row in result["means"] for training in map(tuple, row["trainings"])}
     some_have_fewer = any(len(row["trainings"]) < len(trainings) for row in result["means"])
-    of_all = (
-        ", of which some methods have fewer" if some_have_fewer else ", the same for all methods"
-    )
+    fewer = "of which some methods and sets have fewer"
+    of_all = f", {fewer if some_have_fewer else 'the same for all methods'}"
     return [
         f"Budgets of a training: {', '.join(result['budgets'].values())}; {counted(seeds, 'seed')}"
         f"{f' and {folds} folds' * (folds > 1)}{of_all}. Of a budget in seconds, each method "

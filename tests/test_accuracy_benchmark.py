@@ -314,7 +314,7 @@ def test_the_page_of_two_folds(report, page, tmp_path):
     result = json.loads(json.dumps(report.summarise(result), allow_nan=False))
     page.write_markdown(result, tmp_path / "accuracy.md")
     text = (tmp_path / "accuracy.md").read_text()
-    assert "1 seed and 2 folds, of which some methods have fewer." in text
+    assert "1 seed and 2 folds, of which some methods and sets have fewer." in text
     told = "fold 0: 24 training cases and 6 validation cases; fold 1: 25 training cases and 1 "
     assert told + "validation case. A step" in text
     assert "| refsam3d | **0.550** (0.600, 0.500) |" in text

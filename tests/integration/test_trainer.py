@@ -8,6 +8,8 @@ import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from refsam3d_nnunet.network.tuning import is_pretrained
+from refsam3d_nnunet.plans import DEFAULT_SCHEDULE
 from refsam3d_nnunet.preprocessed import check_spacing
 from refsam3d_nnunet.validation_parts import refuse_uneven
 from tests.integration.trainer_steps import batch_for, save
@@ -243,6 +245,18 @@ def test_validation_counts_are_nnunets_in_parts_too(make, monkeypatch, at_once, 
         # Rounding differs with the batch: where two logits are equal to it, so may the class.
         assert ours[key] == pytest.approx(whole[key], rel=1e-2)
     assert ours["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+
+
+def test_pretrained_weights_learn_at_their_own_rate_in_mode_full(make, sam_file):
+    schedule = {**DEFAULT_SCHEDULE, "pretrained_lr_scale": 0.25}
+    plan = {"tuning": "full", "checkpoint": str(sam_file), "family": "sam", "schedule": schedule}
+    trainer = make(plan=plan)
+    trainer.initialize()
+    trainer.train_step(batch_for(trainer))
+    rates = {id(p): g["lr"] for g in trainer.optimizer.param_groups for p in g["params"]}
+    for name, parameter in trainer.network.named_parameters():
+        share = 0.25 if is_pretrained(name) else 1
+        assert rates[id(parameter)] == pytest.approx(share * trainer.lr_scheduler.rate(0)), name
 
 
 def test_a_training_that_is_lost_stops_before_its_checkpoint_is_replaced(make):
