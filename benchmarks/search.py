@@ -41,7 +41,7 @@ EPOCHS = 4
 BY_TRAINER = {
     "text": ("plain", "random"),
     "phrases": ("one",),
-    "stem": ("2",),
+    "stem": ("2", "coarse"),
     "depth": ("random",),
 }
 

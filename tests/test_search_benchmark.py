@@ -69,7 +69,9 @@ def test_a_preset_comes_with_all_of_its_numbers(search, plan):
     assert config.patch_size == PATCH
 
 
-@pytest.mark.parametrize("known", ["text=plain", "text=random", "phrases=one", "stem=2"])
+@pytest.mark.parametrize(
+    "known", ["text=plain", "text=random", "phrases=one", "stem=2", "stem=coarse"]
+)
 def test_what_the_trainer_does_is_not_in_the_plan(search, plan, known):
     assert search.changed_plan(plan, known) == plan
 
@@ -113,7 +115,12 @@ def test_the_text_of_a_variant(variant, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "more"), [("text=plain", 0), ("stem=2", 9 * 4**2 + 27 * 8**2 + 2 * (4 + 8))]
+    ("name", "more"),
+    [
+        ("text=plain", 0),
+        ("stem=2", 9 * 4**2 + 27 * 8**2 + 2 * (4 + 8)),
+        ("stem=coarse", 27 * 8**2 + 2 * 8),
+    ],
 )
 def test_the_stem_of_a_variant(variant, name, more):
     config = tiny_config().to_json()

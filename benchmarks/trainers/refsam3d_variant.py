@@ -22,9 +22,9 @@ class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
     What a plan can say is in the plan; here is what only code can: ``text=plain`` gives the
     network sentences as the encoder made them, ``text=random`` fixed random vectors in their
     place, one for each class, ``phrases=one`` the canonical phrases alone, ``stem=2`` two
-    convolutions at every resolution of the image stem, ``depth=random`` random depth kernels of the
-    tokens in place of the mean over slices. The validation cases of the fold are left
-    alone: the training cases are split once more.
+    convolutions at every resolution of the image stem, ``stem=coarse`` at all but the full one,
+    ``depth=random`` random depth kernels of the tokens in place of the mean over slices. The
+    validation cases of the fold are left alone: the training cases are split once more.
     """
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -83,11 +83,10 @@ def change_text(text: TextPrompts) -> None:
 
 def deepen_stem(network: RefSAM3D) -> None:
     """Does what ``stem=`` asks for."""
-    if _asked("stem") != "2":
-        return
-    stages = network.image_stem.stages
-    for level, channels in enumerate(network.config.stem_channels):
-        more = ConvNormAct(channels, channels, network.config.kernel_of(level))
+    stages, channels = network.image_stem.stages, network.config.stem_channels
+    first = {None: len(channels), "coarse": 1, "2": 0}[_asked("stem")]
+    for level in range(first, len(channels)):
+        more = ConvNormAct(channels[level], channels[level], network.config.kernel_of(level))
         stages[level] = nn.Sequential(stages[level], more)
 
 
