@@ -30,9 +30,9 @@ LABELS = {
 Json = dict[str, Any]
 
 
-def figure_name(label: str) -> str:
-    """Name of a data set's figure."""
-    return f"accuracy-{label}.svg"
+def figure_of(page: Path, label: str) -> Path:
+    """File of a data set's figure; several pages may share a folder."""
+    return page.parent / "images" / f"{page.stem}-{label}.svg"
 
 
 def draw(result: Json, label: str, path: Path) -> bool:

@@ -1,9 +1,10 @@
 """Markdown of what benchmarks/accuracy.py measured."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accuracy_curves import draw, figure_name
+from accuracy_curves import draw, figure_of
 from accuracy_plans import OURS, SIDES
 from accuracy_report import MARGIN
 from page_text import counted, facts, folded, number, product, signed, table, write_part
@@ -34,20 +35,19 @@ def write_markdown(result: Json, path: Path) -> None:
     Raises:
         ValueError: If there is a page without the markers.
     """
-    drawn = [
-        label
-        for label in result["sets"]
-        if draw(result, label, path.parent / "images" / figure_name(label))
-    ]
-    write_part(path, "accuracy", "Accuracy beside nnU-Net", markdown(result, drawn))
+    files = {label: figure_of(path, label) for label in result["sets"]}
+    figures = {
+        label: f"images/{file.name}" for label, file in files.items() if draw(result, label, file)
+    }
+    write_part(path, "accuracy", "Accuracy beside nnU-Net", markdown(result, figures))
 
 
-def markdown(result: Json, drawn: list[str]) -> str:
+def markdown(result: Json, figures: Mapping[str, str]) -> str:
     """The result as Markdown: how it was made, then each data set.
 
     Args:
         result: As summarised.
-        drawn: Data sets that have a figure.
+        figures: Data set -> its figure, for those that have one.
     """
     methods = [f"- `{name}`: {RECIPES[name]}." for name in result["methods"]]
     lines = [
@@ -60,7 +60,7 @@ def markdown(result: Json, drawn: list[str]) -> str:
         *_how(result),
     ]
     for label in result["sets"]:
-        lines += ["", *_set(result, label, label in drawn)]
+        lines += ["", *_set(result, label, figures.get(label))]
     return "\n".join(lines) + "\n"
 
 
@@ -93,7 +93,7 @@ def _how(result: Json) -> list[str]:
     ]
 
 
-def _set(result: Json, label: str, drawn: bool) -> list[str]:  # noqa: FBT001 - private
+def _set(result: Json, label: str, figure: str | None) -> list[str]:
     told = result["sets"][label]
     spacing, patch, token = (product(told[key]) for key in ("spacing", "patch", "token"))
     lines = [
@@ -116,9 +116,9 @@ def _set(result: Json, label: str, drawn: bool) -> list[str]:  # noqa: FBT001 - 
         head = ["budget", *PAIR_HEAD, "verdict", "trainings", *classes]
         lines += ["", "Paired differences of Dice:", ""]
         lines += [*table(head, _pair_rows(pairs, named, classes)), "", footnote(pairs)]
-    if drawn:
+    if figure:
         text = "Pseudo Dice of the same few validation patches after every epoch"
-        lines += ["", f"![{text}, {label}](images/{figure_name(label)})", "", f"{text}."]
+        lines += ["", f"![{text}, {label}]({figure})", "", f"{text}."]
     return [*lines, "", *_details(result, label, classes)]
 
 

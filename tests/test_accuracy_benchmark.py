@@ -305,6 +305,10 @@ def test_the_page_and_its_figure(report, page, tmp_path):
     page.write_markdown(result, path)
     assert path.read_text() == f"Before.\n{text}After.\n"
     assert (tmp_path / "images" / "accuracy-abdomen.svg").read_text() == figure
+    # Another page in that folder has figures of its own.
+    page.write_markdown(result, tmp_path / "larger.md")
+    assert "](images/larger-abdomen.svg)" in (tmp_path / "larger.md").read_text()
+    assert (tmp_path / "images" / "larger-abdomen.svg").read_text() == figure
 
 
 def test_the_page_of_two_folds(report, page, tmp_path):
