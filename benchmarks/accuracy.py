@@ -40,10 +40,9 @@ from accuracy_report import measured, speeds, summarise
 from studies import CONFIGURATION, Json
 from study_report import told_machine, told_set
 
-from refsam3d_nnunet.config import TUNING_MODES
 from refsam3d_nnunet.crossval.dataset import read_json
 from refsam3d_nnunet.crossval.folds import Fold, Method, Stage, stage_of
-from refsam3d_nnunet.files import sha256_of, write_json
+from refsam3d_nnunet.files import write_json
 
 BASE_PLANS, UNET_PLANS = "RefSAM3DAccuracy", "UNetAccuracy"
 PROBE = "probe"
@@ -126,8 +125,7 @@ def _methods(names: Mapping[str, str], args: argparse.Namespace, out: Path) -> d
 
 def _settings(args: argparse.Namespace) -> Json:
     return {
-        "checkpoint_sha256": sha256_of(args.checkpoint) if args.checkpoint else None,
-        "tuning": args.tuning,
+        **study_arguments.weight_settings(args),
         "preset": args.preset,
         "memory": args.memory,
         "val_iterations": args.val_iterations,
@@ -142,14 +140,13 @@ def _prepare(
 ) -> None:
     """Plans and preprocesses a set once, writes the plans of all runs, and measures speeds."""
     folder = out / "nnUNet_preprocessed" / name
-    asked = {
-        "REFSAM3D_PRESET": args.preset,
-        "REFSAM3D_TUNING": args.tuning,
-        "REFSAM3D_CHECKPOINT": str(args.checkpoint.resolve()) if args.checkpoint else None,
-    }
-    variables = {key: value for key, value in asked.items() if value}
     base = studies.plan_and_preprocess(
-        name, out, BASE_PLANS, spacing=spacing, memory=args.memory, variables=variables
+        name,
+        out,
+        BASE_PLANS,
+        spacing=spacing,
+        memory=args.memory,
+        variables=study_arguments.planner_variables(args),
     )
     write_json(folder / "splits_final.json", studies.first_folds(folder, base, args.folds))
     configuration = base["configurations"][CONFIGURATION]
@@ -256,7 +253,7 @@ def _command(args: argparse.Namespace) -> str:
     words = ["python benchmarks/accuracy.py", *study_arguments.data_words(args), "-o OUT"]
     words += ["--methods", *args.methods]
     words += [f"--budget {budget.text}" for budget in args.budget]
-    words += [f"--checkpoint {args.checkpoint.name}"] if args.checkpoint else []
+    words += study_arguments.weight_words(args)
     names = (
         "seeds",
         "folds",
@@ -281,8 +278,7 @@ def _arguments() -> argparse.Namespace:
     add("--seeds", type=int, default=3, help="repetitions of every run")
     add("--folds", type=int, default=1, choices=range(1, 6), help="of nnU-Net's five")
     add("--preset", help="size of the image encoder; the planner's choice if not given")
-    add("--checkpoint", type=Path, help="pretrained weights of RefSAM3D")
-    add("--tuning", choices=TUNING_MODES)
+    study_arguments.add_weight_arguments(parser)
     add("--probe-steps", type=int, default=10, help="steps by which speeds are measured")
     add("--clock", choices=CLOCKS, default="wall", help="process: for a CPU that others use too")
     parser.set_defaults(val_iterations=5)

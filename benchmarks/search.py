@@ -29,9 +29,9 @@ from redesign import redesigned
 from studies import CONFIGURATION, Json
 from study_report import told_machine
 
-from refsam3d_nnunet.config import TUNING_MODES, NetworkConfig
+from refsam3d_nnunet.config import NetworkConfig
 from refsam3d_nnunet.crossval.dataset import read_json
-from refsam3d_nnunet.files import sha256_of, write_json
+from refsam3d_nnunet.files import write_json
 from refsam3d_nnunet.plans import DEFAULT_SCHEDULE
 
 BASE_PLANS, TRAINER = "RefSAM3DSearch", "RefSAM3DTrainerVariant"
@@ -78,11 +78,9 @@ def main() -> int:
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     kept = ("preset", "memory", "patch", "batch", "val_iterations", "device")
-    settings = {name: getattr(args, name) for name in kept} | {
-        "checkpoint_sha256": sha256_of(args.checkpoint) if args.checkpoint else None,
-        "tuning": args.tuning,
-    }
-    studies.check_settings(out / "settings.json", settings | study_arguments.spacing_settings(args))
+    settings = {name: getattr(args, name) for name in kept}
+    settings |= study_arguments.weight_settings(args) | study_arguments.spacing_settings(args)
+    studies.check_settings(out / "settings.json", settings)
     names = {data.name: studies.linked(data, out / "nnUNet_raw") for data in args.data}
     for name, spacing in zip(names.values(), args.spacing, strict=True):
         _prepare(name, spacing, args, out)
@@ -134,7 +132,7 @@ def _prepare(
         BASE_PLANS,
         spacing=spacing,
         memory=args.memory,
-        variables=_asked(args),
+        variables=study_arguments.planner_variables(args),
     )
     write_json(folder / "splits_final.json", studies.first_folds(folder, base))
     configuration = base["configurations"][CONFIGURATION]
@@ -145,14 +143,6 @@ def _prepare(
         for seed in range(args.seeds):
             named = Run(name, variant, args.steps, seed).plans
             write_json(folder / f"{named}.json", {**plan, "plans_name": named})
-
-
-def _asked(args: argparse.Namespace) -> dict[str, str]:
-    """What the planner is to decide on."""
-    if args.checkpoint is None:
-        return {"REFSAM3D_PRESET": args.preset}
-    checkpoint = {"REFSAM3D_CHECKPOINT": str(args.checkpoint.resolve())}
-    return checkpoint | ({"REFSAM3D_TUNING": args.tuning} if args.tuning else {})
 
 
 def _record(run: Run, out: Path) -> Json:
@@ -220,7 +210,7 @@ def _command(args: argparse.Namespace) -> str:
     words = ["python benchmarks/search.py", *study_arguments.data_words(args)]
     words += ["--patch", *map(str, args.patch)] if args.patch else []
     words += ["--variants", *args.variants, "-o OUT"]
-    words += [f"--checkpoint {args.checkpoint.name}"] if args.checkpoint else []
+    words += study_arguments.weight_words(args)
     names = ("tuning", "preset", "memory", "batch", "steps", "val_iterations", "seeds", "device")
     return " ".join(words + study_arguments.option_words(args, names))
 
@@ -231,8 +221,7 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--variants", nargs="+", default=[SHIPPED], metavar="NAME=VALUE")
     add("--preset", default="vit_t", help="size of the image encoder, also of --checkpoint's")
-    add("--checkpoint", type=Path, help="pretrained weights of the image encoder")
-    add("--tuning", choices=TUNING_MODES, help="of pretrained weights; the planner's if not given")
+    study_arguments.add_weight_arguments(parser)
     add("--patch", type=int, nargs=3, help="the planner's if not given")
     add("--batch", type=int, default=2)
     add("--steps", type=int, default=200)

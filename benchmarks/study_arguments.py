@@ -4,6 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from refsam3d_nnunet.config import TUNING_MODES
+from refsam3d_nnunet.files import sha256_of
+
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options by which every study is told its data sets and its folder."""
@@ -15,6 +18,33 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     add("--val-iterations", type=int, default=1, help="only watched, nothing depends on them")
     add("--device", default="cpu")
     add("--write", type=Path, help="page of the documentation to put the result into")
+
+
+def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name pretrained weights, which a study may do without."""
+    parser.add_argument("--checkpoint", type=Path, help="pretrained weights of RefSAM3D")
+    parser.add_argument("--tuning", choices=TUNING_MODES, help="the planner's choice if not given")
+
+
+def planner_variables(args: argparse.Namespace) -> dict[str, str]:
+    """Preset, weights and tuning mode that were asked for, as the planner reads them."""
+    asked = {
+        "REFSAM3D_PRESET": args.preset,
+        "REFSAM3D_TUNING": args.tuning,
+        "REFSAM3D_CHECKPOINT": str(args.checkpoint.resolve()) if args.checkpoint else None,
+    }
+    return {key: value for key, value in asked.items() if value}
+
+
+def weight_settings(args: argparse.Namespace) -> dict[str, str | None]:
+    """Weights and tuning mode, for the settings that a folder is begun with."""
+    sha256 = sha256_of(args.checkpoint) if args.checkpoint else None
+    return {"checkpoint_sha256": sha256, "tuning": args.tuning}
+
+
+def weight_words(args: argparse.Namespace) -> list[str]:
+    """The weights as an option, as in :func:`data_words`."""
+    return [f"--checkpoint {args.checkpoint.name}"] if args.checkpoint else []
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:

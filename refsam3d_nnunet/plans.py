@@ -166,6 +166,11 @@ def task_of(configuration: Json, tuning: str, classes: Sequence[ClassPhrases]) -
     )
 
 
+def trained_task(configuration: Json, block: Json) -> Task:
+    """The same of a configuration whose block has been through RefSAM3DTrainer."""
+    return task_of(configuration, block["tuning"], trained_classes(block))
+
+
 def _design_for(resolved: Json, settings: Settings, tuning: str) -> NetworkConfig:
     preset = settings.preset or default_preset(resolved["patch_size"])
     return design_network(

@@ -12,7 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from refsam3d_nnunet.memory import step_gb
-from refsam3d_nnunet.plans import network_config, task_of, trained_classes
+from refsam3d_nnunet.plans import network_config, trained_task
 from refsam3d_nnunet.pretrained.load import RANDOM
 
 
@@ -39,7 +39,7 @@ def run_record(
     """
     configuration = trainer.configuration_manager.configuration
     config = network_config(configuration)
-    task = task_of(configuration, block["tuning"], trained_classes(block))
+    task = trained_task(configuration, block)
     parameters = list(network.parameters())
     return {
         "preset": config.preset,

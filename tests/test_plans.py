@@ -45,7 +45,7 @@ def test_relative_positions_are_those_of_pretrained_weights(checkpoint, kept):
     assert network_config(plans["configurations"]["3d_fullres"]).relative_position is kept
 
 
-def test_class_tokens_are_replaced_only_where_sams_decoder_is_loaded():
+def test_class_tokens_are_replaced_only_where_sams_decoder_is_asked_for():
     def planned(**settings):
         plans = completed(settings=Settings(checkpoint="sam_vit_b.pth", **settings))
         return network_config(plans["configurations"]["3d_fullres"])

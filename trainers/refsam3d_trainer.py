@@ -29,9 +29,8 @@ from refsam3d_nnunet.plans import (
     TEXT_BANK,
     family_of,
     network_config,
-    task_of,
     text_shape,
-    trained_classes,
+    trained_task,
 )
 from refsam3d_nnunet.preprocessed import check_spacing
 from refsam3d_nnunet.pretrained.load import load_pretrained, settled
@@ -145,13 +144,10 @@ class RefSAM3DTrainer(nnUNetTrainer):
     def initialize(self) -> None:
         """Builds everything, then fills in text embeddings and pretrained weights."""
         super().initialize()
+        configuration = self.configuration_manager.configuration
         self._samples_at_once = validation_samples(
-            network_config(self.configuration_manager.configuration),
-            task_of(
-                self.configuration_manager.configuration,
-                self.refsam3d["tuning"],
-                trained_classes(self.refsam3d),
-            ),
+            network_config(configuration),
+            trained_task(configuration, self.refsam3d),
             self.batch_size,
         )
         network = self._bare_network()
@@ -352,9 +348,9 @@ class RefSAM3DTrainer(nnUNetTrainer):
 
     def validation_step(self, batch: dict) -> dict:
         """nnU-Net's, in parts that take no more memory than a training step."""
+        step = super().validation_step
         parts = list(parts_of(batch, self._samples_at_once))
-        sizes = [len(part["data"]) for part in parts]
-        return joined([super(RefSAM3DTrainer, self).validation_step(p) for p in parts], sizes)
+        return joined([step(part) for part in parts], [len(part["data"]) for part in parts])
 
     def _draw_phrases(self) -> None:
         """One phrase per class, another at every step."""
