@@ -10,7 +10,8 @@ with nnU-Net's own command, validates them on nnU-Net's own folds, of which --fo
 and writes OUT/accuracy.json, OUT/accuracy.md and learning curves in OUT/images. All methods share
 preprocessed data, patch, batch and seed. Runs go one after the other, the first fold and seed of
 all first. Started again with the same OUT, finished runs are not repeated and a broken one goes on
-from its last checkpoint.
+from its last checkpoint. ``--take-over accuracy.json nnunet`` takes the trainings of a method from
+another study of the same sets, such as benchmarks/results/accuracy.json, on as fast a machine.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 import studies
 import study_arguments
+from accuracy_earlier import Earlier, Key, check_same_set, taken_over
 from accuracy_page import write_markdown
 from accuracy_plans import (
     CLOCKS,
@@ -71,6 +73,11 @@ class Run(NamedTuple):
         return plans_name(self.method, f"{self.budget.name}_seed{self.seed}")
 
     @property
+    def key(self) -> Key:
+        """As accuracy.json knows it."""
+        return studies.label_of(self.dataset), self.method, self.budget.name, self.seed, self.fold
+
+    @property
     def title(self) -> str:
         """How to call it; also the name of its log."""
         return f"{self.dataset}_{self.method}_{self.budget.name}_seed{self.seed}_fold{self.fold}"
@@ -81,15 +88,18 @@ def main() -> int:
     args = _arguments()
     out = args.out.resolve()
     settings = _settings(args)
+    earlier = taken_over(args.take_over, settings)
     out.mkdir(parents=True, exist_ok=True)
     studies.check_settings(out / "settings.json", settings)
-    names = {data.name: studies.linked(data, out / "nnUNet_raw") for data in args.data}
+    linked = [studies.linked(data, out / "nnUNet_raw") for data in args.data]
+    names = {studies.label_of(name): name for name in linked}
     for (label, name), spacing in zip(names.items(), args.spacing, strict=True):
         _prepare(name, spacing, args, out)
         print(f"{label}: {name} is prepared", flush=True)
-    write = partial(_write, args, out, settings, names)
+    write = partial(_write, args, out, settings, names, earlier)
     write()
-    runs = in_order(_methods(names, args, out), args.budget, args.seeds, args.folds)
+    wanted = in_order(_methods(names, args, out), args.budget, args.seeds, args.folds)
+    runs = (run for run in wanted if run.key not in earlier.runs)
     return studies.run_all(runs, partial(_train, args=args, out=out), write, out)
 
 
@@ -208,7 +218,13 @@ def _train(run: Run, args: argparse.Namespace, out: Path) -> bool:
     )
 
 
-def _write(args: argparse.Namespace, out: Path, settings: Json, names: Mapping[str, str]) -> None:
+def _write(
+    args: argparse.Namespace,
+    out: Path,
+    settings: Json,
+    names: Mapping[str, str],
+    earlier: Earlier,
+) -> None:
     """Writes what is known so far."""
     sets, runs, machine = {}, [], told_machine(args.device)
     for label, name in names.items():
@@ -221,15 +237,19 @@ def _write(args: argparse.Namespace, out: Path, settings: Json, names: Mapping[s
         here = []
         for run in in_order(methods, args.budget, args.seeds, args.folds):
             fold = _fold(run, out)
-            if stage_of(fold) is Stage.DONE:
+            if run.key in earlier.runs:
+                here.append(earlier.runs[run.key])
+            elif stage_of(fold) is Stage.DONE:
                 of_run = {"set": label, "method": run.method, "budget": run.budget.name}
                 here.append(of_run | {"seed": run.seed, "fold": run.fold} | measured(fold))
         # Of a set that was trained on fewer folds only these are told.
         folds = sorted({run["fold"] for run in here} or {0})
         sets[label] = told_set(plan["configurations"][CONFIGURATION]) | {
             "probe": speeds(probe, args.clock),
-            "folds": {n: {part: len(splits[n][part]) for part in splits[n]} for n in folds},
+            "folds": {str(n): {part: len(splits[n][part]) for part in splits[n]} for n in folds},
         }
+        if label in earlier.sets:
+            check_same_set(label, sets[label], earlier.sets[label])
         runs += here
     result = summarise(
         {
@@ -253,6 +273,8 @@ def _command(args: argparse.Namespace) -> str:
     words = ["python benchmarks/accuracy.py", *study_arguments.data_words(args), "-o OUT"]
     words += ["--methods", *args.methods]
     words += [f"--budget {budget.text}" for budget in args.budget]
+    for file, *methods in args.take_over:
+        words += ["--take-over", Path(file).name, *methods]
     words += study_arguments.weight_words(args)
     names = (
         "seeds",
@@ -279,12 +301,16 @@ def _arguments() -> argparse.Namespace:
     add("--folds", type=int, default=1, choices=range(1, 6), help="of nnU-Net's five")
     add("--preset", help="size of the image encoder; the planner's choice if not given")
     study_arguments.add_weight_arguments(parser)
+    what = "an earlier accuracy.json, and methods not to train anew; may be repeated"
+    add("--take-over", nargs="+", action="append", default=[], metavar="WORD", help=what)
     add("--probe-steps", type=int, default=10, help="steps by which speeds are measured")
     add("--clock", choices=CLOCKS, default="wall", help="process: for a CPU that others use too")
     parser.set_defaults(val_iterations=5)
     args = study_arguments.parsed(parser)
     if args.clock != "wall" and args.device != "cpu":
         parser.error("--clock process sees no other device than the CPU")
+    if any(len(words) < 2 for words in args.take_over):
+        parser.error("--take-over wants a file and the methods to take from it")
     return args
 
 

@@ -57,11 +57,25 @@ def markdown(result: Json, figures: Mapping[str, str]) -> str:
         "",
         *methods,
         "",
+        *_taken_over(result["runs"]),
         *_how(result),
     ]
     for label in result["sets"]:
         lines += ["", *_set(result, label, figures.get(label))]
     return "\n".join(lines) + "\n"
+
+
+def _taken_over(runs: list[Json]) -> list[str]:
+    """Which trainings another study made, and on what."""
+    lines = []
+    others = [run for run in runs if "machine" in run]
+    for machine in dict.fromkeys(facts(run["machine"]) for run in others):
+        here = [run["method"] for run in others if facts(run["machine"]) == machine]
+        counts = ", ".join(
+            f"{counted(here.count(name), 'training')} of `{name}`" for name in dict.fromkeys(here)
+        )
+        lines += [f"Taken over from an earlier study: {counts}; {machine}.", ""]
+    return lines
 
 
 def _how(result: Json) -> list[str]:

@@ -4,8 +4,9 @@
 
     python benchmarks/results_page.py RESULTS -o documentation/benchmarks.md
 
-reads every JSON file that speed.py, scaling.py, inference.py and prompts.py left below RESULTS. No
-number of the page is typed by hand: to change one, run its command again, and then this one.
+reads every JSON file that speed.py, scaling.py, inference.py and prompts.py left below RESULTS, for
+the page of this repository benchmarks/results. No number of the page is typed by hand: to change
+one, run its command again, put its JSON there, and run this one.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 ::
 
     python benchmarks/search.py --data DIR --spacing 5 5 5 --preset vit_t --patch 40 40 48 \
-        --steps 200 --variants shipped text=plain initial_lr=0.001 stem=2+preset=vit_s -o OUT
+        --steps 200 --variants shipped text=plain initial_lr=0.001 preset=vit_s -o OUT
 
 trains each variant for a few steps with nnU-Net's own command on a part of the training cases of
 fold 0, compares Dice and loss on patches of the others, and writes OUT/search.json and
@@ -41,7 +41,6 @@ EPOCHS = 4
 BY_TRAINER = {
     "text": ("plain", "random"),
     "phrases": ("one",),
-    "stem": ("2", "coarse"),
     "depth": ("random",),
 }
 

@@ -47,13 +47,18 @@ def linked(data: Path, raw: Path) -> str:
     # An own folder may be called DatasetXXX_Name already.
     label = re.sub(r"^Dataset\d{3}_", "", data.name)
     for name in known:
-        if name.partition("_")[2] == label:
+        if label_of(name) == label:
             if (raw / name).resolve() != source:
                 raise ValueError(f"{raw / name} links to another data set than {source}")
             return name
     name = f"Dataset{FIRST_NUMBER + len(known)}_{label}"
     (raw / name).symlink_to(source)
     return name
+
+
+def label_of(dataset: str) -> str:
+    """What a page calls ``DatasetXXX_Name``."""
+    return dataset.partition("_")[2]
 
 
 def check_settings(path: Path, settings: Json) -> None:

@@ -79,6 +79,8 @@ class NetworkConfig:
         decoder_dim: Channels of necks, text tokens and mask decoder.
         stem_channels: Channels of the image stem, full resolution first, one per halving of
             the token.
+        stem_convolutions: Convolutions at each of the stem's resolutions; one at the full, where
+            they cost most.
         auxiliary_masks: Resolutions below the full one that get a mask of their own for deep
             supervision.
         relative_position: Whether attention has SAM's decomposed relative positions.
@@ -106,6 +108,7 @@ class NetworkConfig:
     relative_position: bool = True
     residual_class_tokens: bool = False
     stem_tokens: bool = False
+    stem_convolutions: int = 1
     preset: str = ""
 
     def __post_init__(self) -> None:
@@ -143,6 +146,8 @@ class NetworkConfig:
                 f"stem_channels needs one entry per halving of the token {self.token_size}, "
                 f"that is {self.halvings}, got {self.stem_channels}"
             )
+        if self.stem_convolutions < 1:
+            raise ValueError(f"stem_convolutions must be 1 at least, got {self.stem_convolutions}")
         if not 0 <= self.auxiliary_masks < self.halvings:
             raise ValueError(
                 f"auxiliary_masks must lie in [0, {self.halvings}), got {self.auxiliary_masks}"
@@ -180,6 +185,10 @@ class NetworkConfig:
         """
         d, h, w = (max(1, token >> (self.halvings - level)) for token in self.token_size)
         return d, h, w
+
+    def stem_convolutions_of(self, level: int) -> int:
+        """Convolutions of the image stem at that resolution."""
+        return self.stem_convolutions if level else 1
 
     def kernel_of(self, level: int) -> Extent:
         """Convolution kernel at that resolution: flat along an axis that is not pooled yet."""

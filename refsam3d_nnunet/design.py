@@ -12,6 +12,8 @@ MOST_TOKENS = {"vit_t": 6144, "vit_s": 6144, "vit_b": 2048, "vit_l": 2048, "vit_
 # Up to so many tokens every block attends to all of them.
 MOST_GLOBAL_TOKENS = 1024
 FINEST_TOKEN, COARSEST_TOKEN = 8, 32
+# Of the image stem, at each resolution but the full one; see documentation/search.md.
+STEM_CONVOLUTIONS = 2
 # Volumes smaller than this hold no structure that a larger encoder would see.
 SMALL_PATCH_VOXELS = 64**3
 
@@ -124,6 +126,7 @@ def design_network(
         relative_position=relative_position,
         residual_class_tokens=True,
         stem_tokens=stem_tokens,
+        stem_convolutions=STEM_CONVOLUTIONS,
         preset=preset,
     )
 

@@ -205,7 +205,12 @@ def _two_way(config: NetworkConfig, task: Task) -> Saved:
 
 def _convolutions(config: NetworkConfig) -> Saved:
     """Stem and up-blocks keep input and output of each norm, up-blocks what joins the skip."""
-    return Saved(sum(5 * s * _voxels(config, i) for i, s in enumerate(config.stem_channels)))
+    return Saved(
+        sum(
+            (2 * config.stem_convolutions_of(i) + 3) * s * _voxels(config, i)
+            for i, s in enumerate(config.stem_channels)
+        )
+    )
 
 
 def _loss_bytes(config: NetworkConfig, task: Task) -> int:
@@ -267,7 +272,9 @@ def _convolution_parameters(config: NetworkConfig, task: Task) -> int:
     channels, strides = (*stem, c), [config.stride_of(i) for i in range(top + 1)]
     kernels = [math.prod(config.kernel_of(i)) for i in range(top)]
     count = sum(
-        s * (stem[i - 1] if i else task.channels) * kernels[max(i - 1, 0)] + 2 * s
+        s * (stem[i - 1] if i else task.channels) * kernels[max(i - 1, 0)]
+        + 2 * s
+        + (config.stem_convolutions_of(i) - 1) * (s * s * kernels[i] + 2 * s)
         for i, s in enumerate(stem)
     )
     for i, s in enumerate(stem):  # transposed convolution, convolution, norm

@@ -27,6 +27,7 @@ def test_json_round_trip():
         ({"num_heads": 5}, "embed_dim 192 is not a multiple of num_heads 5"),
         ({"level_blocks": [2, 5, 8, 12]}, r"level_blocks must be ascending and lie in \[0, 12\)"),
         ({"decoder_dim": 100}, "decoder_dim must be a multiple of 16, got 100"),
+        ({"stem_convolutions": 0}, "must be 1 at least, got 0"),
         ({"stem_channels": [16, 32]}, r"that is 3, got \(16, 32\)"),
         ({"auxiliary_masks": 3}, r"auxiliary_masks must lie in \[0, 3\), got 3"),
     ],

@@ -78,7 +78,7 @@ def test_a_2d_batch_for_a_unet_is_cut_to_the_memory():
         "spacing": [1.0, 1.0],
         "batch_size": 12,
     }
-    assert completed(plans)["configurations"]["3d_fullres"]["batch_size"] == 10
+    assert completed(plans)["configurations"]["3d_fullres"]["batch_size"] == 9
 
 
 def test_our_own_plan_is_taken_as_it_is():

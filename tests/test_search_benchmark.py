@@ -7,10 +7,9 @@ import torch
 
 from refsam3d_nnunet.config import NetworkConfig
 from refsam3d_nnunet.design import design_network
-from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.text_prompts import TextPrompts
 from refsam3d_nnunet.plans import DEFAULT_SCHEDULE, architecture
-from tests.network.conftest import TEXT_DIM, TEXT_WORDS, random_text, tiny_config
+from tests.network.conftest import TEXT_DIM, TEXT_WORDS, random_text
 
 # nnU-Net's and its dependencies', when they are first imported
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -69,14 +68,12 @@ def test_a_preset_comes_with_all_of_its_numbers(search, plan):
     assert config.patch_size == PATCH
 
 
-@pytest.mark.parametrize(
-    "known", ["text=plain", "text=random", "phrases=one", "stem=2", "stem=coarse"]
-)
+@pytest.mark.parametrize("known", ["text=plain", "text=random", "phrases=one", "depth=random"])
 def test_what_the_trainer_does_is_not_in_the_plan(search, plan, known):
     assert search.changed_plan(plan, known) == plan
 
 
-@pytest.mark.parametrize("wrong", ["text=loud", "stems=2", "lr=1"])
+@pytest.mark.parametrize("wrong", ["text=loud", "stem=2", "lr=1"])
 def test_unknown_changes_are_refused(search, plan, wrong):
     with pytest.raises(ValueError, match=f"there is no {wrong}"):
         search.changed_plan(plan, wrong)
@@ -98,7 +95,7 @@ def variant(load_benchmark, monkeypatch):
     return _variant
 
 
-@pytest.mark.parametrize("name", ["shipped", "phrases=one", "text=plain", "text=random+stem=2"])
+@pytest.mark.parametrize("name", ["shipped", "phrases=one", "text=plain", "text=random+lr=1"])
 def test_the_text_of_a_variant(variant, name):
     text = TextPrompts([1, 3, 2], TEXT_WORDS, TEXT_DIM, 16)
     text.store(*random_text(6))
@@ -114,35 +111,17 @@ def test_the_text_of_a_variant(variant, name):
         assert torch.equal(text.seg_layers.words[2, 0], after[2])
 
 
-@pytest.mark.parametrize(
-    ("name", "more"),
-    [
-        ("text=plain", 0),
-        ("stem=2", 9 * 4**2 + 27 * 8**2 + 2 * (4 + 8)),
-        ("stem=coarse", 27 * 8**2 + 2 * 8),
-    ],
-)
-def test_the_stem_of_a_variant(variant, name, more):
-    config = tiny_config().to_json()
-    network = RefSAM3D(1, 3, text_dim=TEXT_DIM, text_words=TEXT_WORDS, **config)
-    count = sum(p.numel() for p in network.parameters())
-    variant(name).deepen_stem(network)
-    assert sum(p.numel() for p in network.parameters()) == count + more
-    network.text.store(*random_text(3))
-    assert network(torch.zeros(1, 1, 6, 20, 24)).shape == (1, 3, 6, 20, 24)
-
-
 def test_the_table(search):
     epochs = [
         {"steps": 50, "processor_seconds": 25.0, "dice": dice, "loss": loss}
         for dice, loss in [(None, 0.2), (0.25, 0.1), (0.5, -0.1), (0.75, -0.25)]
     ]
-    run = {"dataset": "Dataset501_chaos", "variant": "stem=2", "seed": 0, "steps": 200}
+    run = {"dataset": "Dataset501_chaos", "variant": "preset=vit_s", "seed": 0, "steps": 200}
     run |= {"patch": list(PATCH), "batch": 2, "parameters": 9_600_000, "epochs": epochs}
     text = search.markdown({"command": "COMMAND", "machine": {"cores": 1}, "runs": [run]})
     assert "    COMMAND" in text
     assert "### chaos" in text
     assert "Patch 40 x 40 x 48, batch 2." in text
     assert "Dice at 50 | Dice at 100 | Dice at 150 | Dice at 200 | loss at 200" in text
-    row = "| stem=2 | 0 | - | 0.250 | 0.500 | 0.750 | -0.250 | 0.50 | 9.6 M |"
+    row = "| preset=vit_s | 0 | - | 0.250 | 0.500 | 0.750 | -0.250 | 0.50 | 9.6 M |"
     assert row in text.splitlines()

@@ -7,12 +7,9 @@ import os
 
 import torch
 from nnunetv2.utilities.crossval_split import generate_crossval_split
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from refsam3d_seeded import RefSAM3DTrainerSeeded
 from torch import nn
 
-from refsam3d_nnunet.network.image_stem import ConvNormAct
-from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.text_prompts import TextPrompts
 
 
@@ -21,10 +18,9 @@ class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
 
     What a plan can say is in the plan; here is what only code can: ``text=plain`` gives the
     network sentences as the encoder made them, ``text=random`` fixed random vectors in their
-    place, one for each class, ``phrases=one`` the canonical phrases alone, ``stem=2`` two
-    convolutions at every resolution of the image stem, ``stem=coarse`` at all but the full one,
-    ``depth=random`` random depth kernels of the tokens in place of the mean over slices. The
-    validation cases of the fold are left alone: the training cases are split once more.
+    place, one for each class, ``phrases=one`` the canonical phrases alone, ``depth=random`` random
+    depth kernels of the tokens in place of the mean over slices. The validation cases of the fold
+    are left alone: the training cases are split once more.
     """
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -40,25 +36,6 @@ class RefSAM3DTrainerVariant(RefSAM3DTrainerSeeded):
         if _asked("depth") == "random":
             depth = self._bare_network().image_encoder.patch_embed.depth_weight
             nn.init.normal_(depth, std=depth.shape[1] ** -0.5)
-
-    @staticmethod
-    def build_network_architecture(
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        """The plan's network; a stem of two convolutions is deepened after it is built."""
-        network = RefSAM3DTrainerSeeded.build_network_architecture(
-            plans_manager,
-            configuration_manager,
-            num_input_channels,
-            num_output_channels,
-            enable_deep_supervision,
-        )
-        deepen_stem(network)
-        return network
 
     def _draw_phrases(self) -> None:
         if _asked("phrases") != "one":
@@ -79,15 +56,6 @@ def change_text(text: TextPrompts) -> None:
         words, sentences = (text.seg_layers.get_buffer(name) for name in ("words", "sentences"))
         for rows in torch.arange(len(sentences)).split(text.num_phrases):
             words[rows] = sentences[rows] = torch.randn(sentences.shape[1], generator=generator)
-
-
-def deepen_stem(network: RefSAM3D) -> None:
-    """Does what ``stem=`` asks for."""
-    stages, channels = network.image_stem.stages, network.config.stem_channels
-    first = {None: len(channels), "coarse": 1, "2": 0}[_asked("stem")]
-    for level in range(first, len(channels)):
-        more = ConvNormAct(channels[level], channels[level], network.config.kernel_of(level))
-        stages[level] = nn.Sequential(stages[level], more)
 
 
 def _asked(name: str) -> str | None:

@@ -46,7 +46,8 @@ class ImageStem(nn.Module):
     """Image features at each resolution between voxel and token, skips of the mask decoder.
 
     The paper concatenates the image with the decoder's full-resolution features; the stem makes
-    that U-shaped. Plain ViTs without it trail nnU-Net's U-Nets.
+    that U-shaped. Plain ViTs without it trail nnU-Net's U-Nets. More than one convolution at a
+    resolution, as in a U-Net's encoder, learns faster: see documentation/search.md.
 
     Args:
         config: Architecture.
@@ -55,20 +56,24 @@ class ImageStem(nn.Module):
 
     def __init__(self, config: NetworkConfig, in_channels: int) -> None:
         super().__init__()
-        stages = []
+        stages, more = [], []
         for level, channels in enumerate(config.stem_channels):
             here, above = config.stride_of(level), config.stride_of(max(level - 1, 0))
             depth, height, width = (s // a for s, a in zip(here, above, strict=True))
             # The first convolution of a resolution strides with the kernel it arrives from.
             kernel = config.kernel_of(max(level - 1, 0))
             stages.append(ConvNormAct(in_channels, channels, kernel, (depth, height, width)))
+            again = (channels, channels, config.kernel_of(level))
+            further = range(config.stem_convolutions_of(level) - 1)
+            more.append(nn.Sequential(*(ConvNormAct(*again) for _ in further)))
             in_channels = channels
         self.stages = nn.ModuleList(stages)
+        self.more = nn.ModuleList(more)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Skips (b c D' H' W'), full resolution first, for the image ``x`` (b c D H W)."""
         skips = []
-        for stage in self.stages:
-            x = stage(x)
+        for stage, more in zip(self.stages, self.more, strict=True):
+            x = more(stage(x))
             skips.append(x)
         return skips

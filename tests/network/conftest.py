@@ -27,6 +27,7 @@ def tiny_config(**changes) -> NetworkConfig:
         "auxiliary_masks": 1,
         "residual_class_tokens": True,
         "stem_tokens": True,
+        "stem_convolutions": 2,
     }
     return NetworkConfig(**{**numbers, **changes})
 
@@ -44,8 +45,10 @@ def random_text(prompts: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor
 def build() -> Callable[..., RefSAM3D]:
     """Builds a tiny network whose zero-initialised parts are awake."""
 
-    def _build(*, channels=1, prompts=3, awake=True, labels=0, deep=False, **changes) -> RefSAM3D:
-        torch.manual_seed(0)
+    def _build(
+        *, channels=1, prompts=3, awake=True, labels=0, deep=False, seed=0, **changes
+    ) -> RefSAM3D:
+        torch.manual_seed(seed)
         network = RefSAM3D(
             channels,
             prompts,

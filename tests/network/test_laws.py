@@ -1,5 +1,7 @@
 """What must hold for any weights."""
 
+import statistics
+
 import pytest
 import torch
 
@@ -53,12 +55,15 @@ def test_same_prompt_same_mask_whatever_its_place(build):
 @torch.no_grad()
 @pytest.mark.parametrize("residual", [True, False])
 def test_fresh_class_tokens_keep_what_sets_classes_apart(build, residual):
-    network = build(prompts=8, awake=False, residual_class_tokens=residual).train()
-    network.masks_as_products = True
-    weights = network(torch.randn(1, 1, *PATCH)).weights[0]  # of the masks, k c
-    apart = (weights - weights.mean(dim=0)).square().sum() / weights.square().sum()
+    def apart(seed: int) -> float:
+        changes = {"residual_class_tokens": residual, "seed": seed}
+        network = build(prompts=8, awake=False, **changes).train()
+        network.masks_as_products = True
+        weights = network(torch.randn(1, 1, *PATCH)).weights[0]  # of the masks, k c
+        return float((weights - weights.mean(dim=0)).square().sum() / weights.square().sum())
 
-    assert bool(apart > 0.1) is residual, "SAM's first self-attention makes all tokens their mean"
+    kept = statistics.median(map(apart, range(5)))  # single networks differ by chance
+    assert (kept > 0.1) is residual, "SAM's first self-attention makes all tokens their mean"
 
 
 @torch.no_grad()
