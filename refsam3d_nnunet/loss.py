@@ -21,8 +21,9 @@ from refsam3d_nnunet.network.prompt_masks import PromptMasks
 # Logits of a piece: in a CPU's second-level cache, and enough to fill a GPU.
 CPU_PIECE, GPU_PIECE = 2**18, 2**23
 # Voxels that one product sums over. In a batch of products cuBLAS gives each of them to few of a
-# GPU's multiprocessors, however long its sum; on a CPU no piece is longer.
-CPU_SUM, GPU_SUM = 2**18, 2**11
+# GPU's multiprocessors, however long its sum; and a CPU with short vector registers adds so many
+# numbers one after another that the fourth digit is lost.
+LONGEST_SUM = 2**11
 # Voxels: pieces of half-precision features start at multiples of 16 bytes, as fast kernels want.
 ALIGNED = 8
 IGNORED = -1
@@ -173,8 +174,7 @@ def _over_voxels(one: Tensor, other: Tensor) -> Tensor:
 
     Those of half precision are put together in single precision, so that long sums stay in range.
     """
-    length = CPU_SUM if one.device.type == "cpu" else GPU_SUM
-    whole = one.shape[-1] // length
+    whole, length = one.shape[-1] // LONGEST_SUM, LONGEST_SUM
     sums = (one[..., whole * length :] @ other[..., whole * length :].mT).float()
     if not whole:
         return sums

@@ -36,10 +36,10 @@ def piece(request, monkeypatch):
     monkeypatch.setattr(module, "CPU_PIECE", request.param)
 
 
-@pytest.fixture(params=[4, module.CPU_SUM], ids="sums of {}".format)
+@pytest.fixture(params=[4, module.LONGEST_SUM], ids="sums of {}".format)
 def sums(request, monkeypatch):
     """Sums cut into parts, as on a GPU, and whole."""
-    monkeypatch.setattr(module, "CPU_SUM", request.param)
+    monkeypatch.setattr(module, "LONGEST_SUM", request.param)
 
 
 @pytest.mark.parametrize("batch_dice", [True, False])

@@ -156,7 +156,9 @@ def _plans(channels: int) -> dict:
         "architecture": {
             "network_class_name": "refsam3d_nnunet.network.refsam3d.RefSAM3D",
             # SEEDS were chosen for these parts; plans of before have them so.
-            "arch_kwargs": tiny_config(residual_class_tokens=False, stem_tokens=False).to_json(),
+            "arch_kwargs": tiny_config(
+                residual_class_tokens=False, stem_tokens=False, stem_convolutions=1
+            ).to_json(),
             "_kw_requires_import": [],
         },
         "batch_dice": False,
