@@ -122,7 +122,8 @@ def _pairs(runs: Sequence[Json]) -> list[Json]:
     for name in baselines:
         both = _in_common([by_method[OURS], by_method[name]])
         more = {"better": name == better, "trainings": trainings_of(both)}
-        pairs += [pair | more for pair in paired(grids_of(both, "method"), OURS, name, MARGIN)]
+        grids = grids_of(both, "method", filled=True)
+        pairs += [pair | more for pair in paired(grids, OURS, name, MARGIN)]
     return pairs
 
 

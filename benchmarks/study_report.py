@@ -57,17 +57,26 @@ def check_same_patches(label: str, runs: Iterable[Json]) -> None:
         raise ValueError(f"The runs of {label} differ in patch or batch: {sorted(sizes)}")
 
 
-def grids_of(runs: Iterable[Json], key: str) -> dict[str, pd.DataFrame]:
+def grids_of(runs: Iterable[Json], key: str, *, filled: bool = False) -> dict[str, pd.DataFrame]:
     """Dice, cases x classes, the mean over those trainings where it is defined.
 
     Args:
         runs: Runs of one set.
         key: What in a run tells apart what is compared, such as its mode.
+        filled: Whether a value that is undefined, because both masks are empty, counts as 1 where
+            another of the trainings has one: so does ``differences_of`` of single trainings.
     """
     grids: dict[str, list[pd.DataFrame]] = {}
     for run in runs:
         grid = pd.DataFrame.from_dict(run["dice"], orient="index").astype(float)
         grids.setdefault(run[key], []).append(grid)
+    if filled:
+        all_grids = [grid for of_runs in grids.values() for grid in of_runs]
+        enters = pd.concat(all_grids).notna().groupby(level=0, sort=False).any()
+        grids = {
+            name: [grid.fillna(1.0).where(enters.loc[grid.index]) for grid in of_runs]
+            for name, of_runs in grids.items()
+        }
     return {
         name: pd.concat(of_runs).groupby(level=0, sort=False).mean()
         for name, of_runs in grids.items()

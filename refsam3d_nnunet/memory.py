@@ -138,6 +138,8 @@ def parameters(config: NetworkConfig, task: Task) -> tuple[int, int]:
 def _sample_bytes(config: NetworkConfig, task: Task, compute_size: int) -> int:
     """What a training step holds of a sample."""
     kept = saved_activations(config, task).bytes(compute_size) + _loss_bytes(config, task)
+    # nnU-Net's step holds its input; a cascade's has a channel in single precision for each label.
+    kept += 4 * task.label_channels * _voxels(config, 0)
     return kept + _workspace(config) * compute_size
 
 

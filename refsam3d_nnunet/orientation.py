@@ -87,13 +87,15 @@ def geometries(
     Returns:
         "axes": the different left-right axes found, as from :func:`left_right_axis` without
         transposition; "orientations": the number of cases of each :func:`orientation`, the most
-        common first; "cases": their names.
+        common first; "cases": their names; "newest": when the last of them was written.
     """
     files = sorted(folder.glob("*.pkl"))
-    names = [file.stem for file in files]
+    # The same cases may have been preprocessed again, turned otherwise.
+    newest = max((file.stat().st_mtime_ns for file in files), default=0)
+    about = {"cases": [file.stem for file in files], "newest": newest}
     if cache.is_file():
         known = json.loads(cache.read_text(encoding="utf-8"))
-        if known["cases"] == names:
+        if all(known.get(key) == value for key, value in about.items()):
             return known
     axes, codes = set(), Counter()
     for case in map(read, files):
@@ -102,7 +104,7 @@ def geometries(
     answer = {
         "axes": list(axes),
         "orientations": {code: count for code, count in codes.most_common() if code is not None},
-        "cases": names,
+        **about,
     }
     try:
         write_json(cache, answer)

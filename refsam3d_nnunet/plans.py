@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import Any
 
 from refsam3d_nnunet.config import PRESETS, NetworkConfig
-from refsam3d_nnunet.design import default_preset, design_network, parts_for
+from refsam3d_nnunet.design import as_volume, default_preset, design_network, parts_for
 from refsam3d_nnunet.environment import Settings
 from refsam3d_nnunet.fit import smaller_batch
 from refsam3d_nnunet.memory import Task
@@ -126,7 +126,8 @@ def complete_plans(
     plans["refsam3d"] = block
     _check_format(block)
     resolved = resolved_configuration(plans, configuration)
-    if resolved["architecture"]["network_class_name"] != NETWORK_CLASS:
+    # nnU-Net's plans of old have no such block.
+    if resolved.get("architecture", {}).get("network_class_name") != NETWORK_CLASS:
         own = plans["configurations"][configuration]
         own["architecture"] = known or architecture(
             _design_for(resolved, settings, block["tuning"]),
@@ -142,6 +143,7 @@ def complete_plans(
         block["planned_batch_size"] = resolved["batch_size"]
     elif planned:
         _refuse_contradictions(block, network_config(resolved), settings)
+        _refuse_other_patch(resolved, configuration)
     block["text_encoder"] = settings.text_encoder or block["text_encoder"]
     # The file may lie elsewhere than on the machine that planned; its hash is recorded.
     for key in WEIGHT_FILES:
@@ -150,6 +152,23 @@ def complete_plans(
     block["class_prompts"] = [one.canonical for one in classes]
     block["classes"] = [one.to_json() for one in classes]
     return block
+
+
+def _refuse_other_patch(resolved: Json, configuration: str) -> None:
+    """Refuses a configuration whose patch was changed without its network.
+
+    Raises:
+        ValueError: If the network is built for another patch.
+    """
+    built_for = network_config(resolved).patch_size
+    if list(built_for) != [int(size) for size in as_volume(resolved["patch_size"])]:
+        raise ValueError(
+            f"{configuration} has patches of {list(resolved['patch_size'])}, and a network for "
+            f"{list(built_for)}. To have one for its patch, give it an architecture of its own "
+            f"that is not RefSAM3D's, "
+            f'"architecture": {{"network_class_name": ""}}: the trainer designs it then. Or plan '
+            f"with another -gpu_memory_target."
+        )
 
 
 def task_of(configuration: Json, tuning: str, classes: Sequence[ClassPhrases]) -> Task:

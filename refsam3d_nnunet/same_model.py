@@ -16,6 +16,9 @@ from refsam3d_nnunet.text.phrases import ClassPhrases
 
 # What all folds of one model folder must share; the rest may differ from fold to fold.
 _SHARED_BY_FOLDS = ("format", "tuning", "class_prompts", "classes", "text")
+# How their images were preprocessed, by the configuration and by the plan as a whole.
+_SHARED_IMAGES = ("spacing", "normalization_schemes")
+_SHARED_DATA = ("transpose_forward", "foreground_intensity_properties_per_channel")
 
 Json = dict[str, Any]
 
@@ -86,7 +89,8 @@ def check_same_model(plans: Json, trained: Json, configuration: str, folder: Pat
         folder: The model folder, for the message.
 
     Raises:
-        ValueError: If architecture, tuning mode or prompts differ; the message names what.
+        ValueError: If architecture, preprocessing, tuning mode or prompts differ; the message
+            names what.
             Or if one of the plans has no such configuration.
     """
     here, there = plans["refsam3d"], trained.get("refsam3d", {})
@@ -97,10 +101,17 @@ def check_same_model(plans: Json, trained: Json, configuration: str, folder: Pat
     ]
     if family_of(here) != family_of(there):
         differing.append(f"family of the weights: {family_of(there)} there, {family_of(here)} here")
-    numbers, others = (
-        network_config(resolved_configuration(one, configuration)).to_json()
-        for one in (plans, trained)
-    )
+    mine, theirs = (resolved_configuration(one, configuration) for one in (plans, trained))
+    for keys, one, other in (
+        (_SHARED_IMAGES, mine, theirs),
+        (_SHARED_DATA, plans, trained),
+    ):
+        differing += [
+            f"{key}: {_short(other.get(key))} there, {_short(one.get(key))} here"
+            for key in keys
+            if one.get(key) != other.get(key)
+        ]
+    numbers, others = (network_config(one).to_json() for one in (mine, theirs))
     differing += [
         f"{key}: {others[key]!r} there, {numbers[key]!r} here"
         for key in numbers

@@ -73,6 +73,15 @@ def test_activations_are_those_autograd_saves(plan, saved_bytes):
     assert estimate == pytest.approx(saved_bytes(network, image), rel=0.15)
 
 
+def test_labels_of_a_first_stage_are_held_in_single_precision():
+    config = design_network((32, 64, 64), (1, 1, 1), "vit_t")
+    few, many = (Task(1 + labels, 8, label_channels=labels) for labels in (0, 100))
+    samples, numbers = 20, 100 * 32 * 64 * 64
+    counted = step_gb(config, many, samples) - step_gb(config, few, samples)
+    # At half precision twice, and as it came; the layer that reads it is small.
+    assert counted * GB / samples / numbers == pytest.approx(2 * 2 + 4, rel=0.05)
+
+
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan[2]}-{plan[3]}-{plan[0]}")
 def test_parameters_are_counted_exactly(plan):
     network, task, _ = planned(plan)

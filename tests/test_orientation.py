@@ -4,6 +4,7 @@ Each image is written with one bright voxel at the patient's far left, which say
 is without any algebra.
 """
 
+import os
 import warnings
 
 import numpy as np
@@ -136,6 +137,19 @@ def test_an_image_without_geometry_has_no_orientation():
     assert orientation({"spacing": (1, 1, 1)}) is None
     assert orientation({"sitk_stuff": {"direction": (1, 0, 0, 1)}}) is None
     assert orientation({"sitk_stuff": {"direction": (0,) * 9}}) is None
+
+
+def test_data_that_were_preprocessed_again_are_read_again(tmp_path):
+    cache, case = tmp_path / "cache.json", tmp_path / "case.pkl"
+    case.touch()
+    turned = {"sitk_stuff": {"direction": (0, 1, 0, 0, 0, 1, 1, 0, 0)}}
+    upright = {"sitk_stuff": {"direction": (1, 0, 0, 0, 1, 0, 0, 0, 1)}}
+    before = geometries(tmp_path, cache, lambda path: turned)
+    assert geometries(tmp_path, cache, lambda path: upright) == before
+    os.utime(case)  # the same name, another content
+    after = geometries(tmp_path, cache, lambda path: upright)
+    assert (after["axes"], after["orientations"]) == ([2], {"LPS": 1})
+    assert before["axes"] != after["axes"]
 
 
 def test_preprocessed_data_may_be_read_only(tmp_path, caplog):

@@ -9,6 +9,7 @@ from refsam3d_nnunet.plans import (
     DEFAULT_SCHEDULE,
     NETWORK_CLASS,
     architecture,
+    complete_plans,
     network_config,
     new_block,
     text_shape,
@@ -20,7 +21,7 @@ from tests.default_plans import CLASSES, completed, default_plans
 def our_plans(**settings) -> dict:
     plans = default_plans()
     plans["refsam3d"] = new_block(Settings(**settings))
-    config = design_network((24, 56, 40), (1, 1, 1), "vit_s")
+    config = design_network((20, 56, 40), (3, 1, 1), "vit_s")
     plans["configurations"]["3d_fullres"]["architecture"] = architecture(config)
     return plans
 
@@ -69,6 +70,26 @@ def test_an_older_plan_keeps_the_rate_that_its_checkpoints_were_trained_with():
     plans["refsam3d"]["schedule"].pop("pretrained_lr_scale")
     plans["refsam3d"] |= {"tuning": "full", "checkpoint": "sam.pth"}
     assert completed(plans)["refsam3d"]["schedule"]["pretrained_lr_scale"] == 1
+
+
+def test_plans_of_nnunets_older_form_get_an_architecture():
+    plans = default_plans()
+    plans["configurations"]["3d_fullres"].pop("architecture")
+    config = network_config(completed(plans)["configurations"]["3d_fullres"])
+    assert config.patch_size == (20, 56, 40)
+
+
+def test_a_patch_that_was_changed_without_its_network():
+    plans = our_plans()
+    inherited = {"inherits_from": "3d_fullres", "patch_size": [24, 48, 40]}
+    plans["configurations"]["mine"] = inherited
+    message = r"mine has patches of \[24, 48, 40\], and a network for \[20, 56, 40\]"
+    with pytest.raises(ValueError, match=message):
+        complete_plans(plans, "mine", Settings(), CLASSES)
+    # What the message advises
+    inherited["architecture"] = {"network_class_name": ""}
+    complete_plans(plans, "mine", Settings(), CLASSES)
+    assert network_config(plans["configurations"]["mine"]).patch_size == (24, 48, 40)
 
 
 def test_a_2d_batch_for_a_unet_is_cut_to_the_memory():

@@ -30,6 +30,25 @@ def test_folds_of_different_networks_do_not_mix(tmp_path):
         check_same_model(renamed, trained, "3d_fullres", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("where", "key", "value"),
+    [
+        ("configuration", "spacing", [2.0, 1.0, 1.0]),
+        ("configuration", "normalization_schemes", ["CTNormalization"]),
+        ("plan", "transpose_forward", [1, 0, 2]),
+        ("plan", "foreground_intensity_properties_per_channel", {"0": {"mean": 3.0}}),
+    ],
+)
+def test_folds_share_their_preprocessing(tmp_path, where, key, value):
+    trained = completed()
+    again = copy.deepcopy(trained)
+    changed = again["configurations"]["3d_fullres"] if where == "configuration" else again
+    assert changed.get(key) != value
+    changed[key] = value
+    with pytest.raises(ValueError, match=f"{key}: .* there, .* here"):
+        check_same_model(again, trained, "3d_fullres", tmp_path)
+
+
 def test_a_model_folder_counts_from_its_first_checkpoint_on(tmp_path):
     plans = completed()
     assert plans_of_folder(tmp_path / "none") == {}

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from refsam3d_nnunet.comparison.statistics import holm, mean_interval, paired_test, verdict
+from refsam3d_nnunet.comparison.statistics import (
+    holm,
+    mean_interval,
+    paired_test,
+    signed_ranks,
+    verdict,
+)
 from refsam3d_nnunet.evaluation.extra import crossval_extra
 
 with crossval_extra():
@@ -129,7 +135,7 @@ def pairs_of(
             low, high = mean_interval(values, strata, resamples=resamples, seed=seed, key=key)
         pair = {"method": method, "baseline": baseline, "class": name, "n": len(values)}
         interval = {"difference": mean, "low": low, "high": high, "p": paired_test(values)}
-        pairs.append(pair | interval)
+        pairs.append(pair | interval | {"signed_ranks": signed_ranks(values)})
     _add_verdicts(pairs, margin, higher_is_better=metric in HIGHER_IS_BETTER)
     return pairs
 
@@ -141,7 +147,8 @@ def _add_verdicts(pairs: list[dict[str, Any]], margin: float, *, higher_is_bette
         for pair, p in zip(family, holm([pair["p"] for pair in family]), strict=True):
             low, high = pair["low"], pair["high"]
             gain = (low, high) if higher_is_better else (-high, -low)
-            pair |= {"p_holm": p, "verdict": verdict(*gain, p, margin)}
+            agreed = (pair["signed_ranks"] > 0) == higher_is_better
+            pair |= {"p_holm": p, "verdict": verdict(*gain, p, margin, agreed=agreed)}
 
 
 def values_of(grids: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:

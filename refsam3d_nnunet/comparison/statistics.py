@@ -130,6 +130,11 @@ def paired_test(differences: np.ndarray) -> float:
     return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
 
 
+def signed_ranks(differences: np.ndarray) -> float:
+    """Sum of Wilcoxon's signed ranks: positive where the test speaks for positive differences."""
+    return float((np.sign(differences) * stats.rankdata(np.abs(differences))).sum())
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusts the p of a family by Holm's method; NaN is no member and stays NaN."""
     p = np.asarray(p_values, dtype=float)
@@ -140,7 +145,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def verdict(low: float, high: float, p: float, margin: float) -> str:
+def verdict(low: float, high: float, p: float, margin: float, *, agreed: bool = True) -> str:
     """What an interval says, in the terms of the CONSORT extension for non-inferiority trials.
 
     References:
@@ -151,14 +156,17 @@ def verdict(low: float, high: float, p: float, margin: float) -> str:
         high: High end.
         p: Adjusted p of the paired test.
         margin: Loss that would still be accepted, from 0 up.
+        agreed: Whether the test speaks for a gain: a few large gains may outweigh, in the mean,
+            small losses in nearly all cases, by which p is small.
 
     Returns:
-        "superior" if the interval lies above 0 and p is below 0.05; otherwise "non-inferior" if
-        it lies above -margin, "inferior" if it lies below -margin, else "inconclusive".
+        "superior" if the interval lies above 0 and p is below 0.05 for a gain; otherwise
+        "non-inferior" if it lies above -margin, "inferior" if it lies below -margin, else
+        "inconclusive".
     """
     if not (np.isfinite(low) and np.isfinite(high)):
         return "inconclusive"
-    if low > 0 and p < 1 - CONFIDENCE:
+    if low > 0 and p < 1 - CONFIDENCE and agreed:
         return "superior"
     if low > -margin:
         return "non-inferior"

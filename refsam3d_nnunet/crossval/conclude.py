@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -62,7 +63,9 @@ def conclude(
         evaluation = _evaluate(out, dataset, mine, merged, display, processes)
         evaluations[method.name] = evaluation
         dice = evaluation.info["foreground_mean"]["dice"]
-        display.line(f"{method.name}: Dice {dice:.4f}, mean of {evaluation.info['cases']} cases")
+        undefined = dice is None or math.isnan(dice)  # a class may be in no case at all
+        told = "undefined" if undefined else f"{dice:.4f}"
+        display.line(f"{method.name}: Dice {told}, mean of {evaluation.info['cases']} cases")
     costs = _costs(folds, record)
     if len(evaluations) > 1:
         display.line(f"comparing with {baseline.name}")
@@ -102,6 +105,7 @@ def accumulate(
         last[:] = [line.strip()] if line.strip() else last
 
     command = [sys.executable, "-m", "refsam3d_nnunet", *arguments]
+    logs.mkdir(parents=True, exist_ok=True)  # no job has made it if all folds were there
     log = logs / "accumulate.log"
     if status := run_command(command, os.environ, log, on_line):
         raise ValueError(
@@ -122,16 +126,20 @@ def _evaluate(
     from refsam3d_nnunet.evaluation.table import read_evaluation
 
     folder = out / folds[0].method.name
-    if is_newer(folder / "metrics.json", [merged / "summary.json"]):
-        return read_evaluation(folder)
-    display.line(f"evaluating {folds[0].method.name}")
     cases = [case for fold in folds for case in fold.cases]
+    if is_newer(folder / "metrics.json", [merged / "summary.json"]):
+        known = read_evaluation(folder)
+        # An earlier call may have measured other folds.
+        if known.info["prediction"] == str(merged.resolve()) and set(known.cases) == set(cases):
+            return known
+    display.line(f"evaluating {folds[0].method.name}")
     return evaluate(
         merged,
         dataset.labels([case + folds[0].ending for case in cases]),
         out=folder,
         dataset_json=folds[0].model / "dataset.json",
         splits=dataset.preprocessed / SPLITS,
+        folds=[fold.number for fold in folds],
         allow_missing=True,  # other folds' cases; those of these folds have been checked
         processes=processes,
     )

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def check_folds(folds: Sequence[int], dataset: Dataset) -> None:
     nnU-Net would make a random split for a fold beyond them, whose cases overlap with others.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If they do not, or a case is held out in more than one of the folds.
     """
     splits = read_splits(dataset)
     count = N_SPLITS if splits is None else len(splits)
@@ -122,6 +123,13 @@ def check_folds(folds: Sequence[int], dataset: Dataset) -> None:
         where = f"nnU-Net makes {count}" if splits is None else f"{SPLITS} has {count}"
         raise ValueError(
             f"--folds asks for {', '.join(map(str, beyond))}, but {where}: 0 to {count - 1}"
+        )
+    held_out = Counter(case for fold in folds for case in (splits[fold]["val"] if splits else ()))
+    twice = [case for case, times in held_out.items() if times > 1]
+    if twice:
+        raise ValueError(
+            f"{twice[0]} is held out in more than one of the folds {', '.join(map(str, folds))} of "
+            f"{SPLITS}; a cross-validation has each case once. Choose others with --folds"
         )
 
 

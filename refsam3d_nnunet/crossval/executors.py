@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +58,12 @@ class Executor(Protocol):
     def cancel(self, job_id: str) -> None:
         """Ends a job."""
 
+    def noted(self, job_id: str) -> dict[str, str]:
+        """What another process must know of a job to take it over."""
+
+    def adopt(self, known: Mapping[str, str]) -> None:
+        """Takes over a job of an earlier process, by its id and what :meth:`noted` gave."""
+
 
 def log_of(job: FoldJob, job_id: str) -> Path:
     """File with all that a job printed, by submitit's naming."""
@@ -99,6 +105,17 @@ class LocalExecutor:
         if job_id in self._taken:
             self._free.append(self._taken.pop(job_id))
         return False
+
+    def noted(self, job_id: str) -> dict[str, str]:
+        """The GPUs of a job."""
+        return {"gpus": self._taken[job_id]} if job_id in self._taken else {}
+
+    def adopt(self, known: Mapping[str, str]) -> None:
+        """Keeps the GPUs of a job from others, until it ends."""
+        gpus = known.get("gpus")
+        if gpus in self._free:
+            self._free.remove(gpus)
+            self._taken[known["id"]] = gpus
 
     def cancel(self, job_id: str) -> None:
         """Ends a job of this process, and waits for it."""
@@ -157,6 +174,13 @@ class SlurmExecutor:
         # Between two states of a requeued job one look may miss it.
         self._missed[job_id] = self._missed.get(job_id, 0) + 1
         return self._missed[job_id] < 2 or is_held(job.fold.lock)
+
+    def noted(self, job_id: str) -> dict[str, str]:
+        """Nothing: the queue knows the rest."""
+        return {}
+
+    def adopt(self, known: Mapping[str, str]) -> None:
+        """Needs nothing."""
 
     def cancel(self, job_id: str) -> None:
         """Leaves the job in the queue: it needs no process here, and the next call finds it."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 DEFAULT_PLANS = {"RefSAM3DTrainer": "RefSAM3DPlans"}
 FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
+SUMMARY = "summary.json"
 CHECKPOINTS = (FINAL, LATEST, BEST)  # in the order in which nnU-Net continues from them
 _NAME = re.compile(r"(?!.*__)\w[\w.-]*")
 
@@ -122,6 +123,25 @@ def stage_of(fold: Fold) -> Stage:
     return Stage.CONTINUE if begun else Stage.TRAIN
 
 
+def check_split(fold: Fold) -> None:
+    """Refuses a fold that was trained with another split.
+
+    Its model may have been trained on cases that are to be held out now.
+
+    Raises:
+        ValueError: If it was validated on cases that are not the fold's.
+    """
+    if not _is_whole(fold.folder / FINAL):
+        return
+    other = sorted(_measured(fold) - {case + fold.ending for case in fold.cases})
+    if other:
+        raise ValueError(
+            f"{fold.title} was validated on {other[0]} and {len(other) - 1} more that are not in "
+            f"this fold of splits_final.json: it was trained with another split, maybe on cases "
+            f"that are held out now. Bring the old file back, or move {fold.folder} away."
+        )
+
+
 def set_torn_aside(fold: Fold) -> list[Path]:
     """Renames checkpoints that a killed training did not finish writing.
 
@@ -145,16 +165,20 @@ def _is_whole(path: Path) -> bool:
 
 def _is_validated(fold: Fold) -> bool:
     folder = fold.folder / "validation"
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        rows = summary["metric_per_case"]
-        measured = {Path(row["prediction_file"]).name for row in rows}
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
     wanted = {case + fold.ending for case in fold.cases}
-    if not wanted <= measured or not all((folder / name).is_file() for name in wanted):
+    if not wanted <= _measured(fold) or not all((folder / name).is_file() for name in wanted):
         return False
     return not fold.npz or all(_has_probabilities(folder, case) for case in fold.cases)
+
+
+def _measured(fold: Fold) -> set[str]:
+    """Files of the cases that nnU-Net's validation has measured."""
+    try:
+        text = (fold.folder / "validation" / SUMMARY).read_text(encoding="utf-8")
+        rows = json.loads(text)["metric_per_case"]
+        return {Path(row["prediction_file"]).name for row in rows}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def _has_probabilities(folder: Path, case: str) -> bool:

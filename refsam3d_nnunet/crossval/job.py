@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from refsam3d_nnunet.crossval.folds import Fold, Stage, set_torn_aside, stage_of
+from refsam3d_nnunet.crossval.folds import SUMMARY, Fold, Stage, set_torn_aside, stage_of
 from refsam3d_nnunet.crossval.locks import exclusive
 from refsam3d_nnunet.files import write_json
 
@@ -89,6 +89,8 @@ class FoldJob:
             if stage is Stage.DONE:
                 self._say("nothing is left to do")
                 return
+            if stage in (Stage.TRAIN, Stage.CONTINUE):
+                self._set_validation_aside()
             status = self._run(stage)
             if status != 0:
                 raise RuntimeError(f"nnUNetv2_train {describe_status(status)}")
@@ -100,6 +102,12 @@ class FoldJob:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+    def _set_validation_aside(self) -> None:
+        """Renames what a model before this one was validated with, lest it count for the new."""
+        summary = self.fold.folder / "validation" / SUMMARY
+        if summary.is_file():
+            summary.rename(summary.with_name(f"{SUMMARY}.earlier"))
 
     def _run(self, stage: Stage) -> int:
         arguments = self.arguments(stage)

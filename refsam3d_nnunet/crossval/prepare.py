@@ -63,7 +63,12 @@ def prepare(
         _check_cascade(path, configuration, [m for m in methods if m.plans == plans], dataset)
         if not _is_preprocessed(dataset, folder):
             nnunet("preprocess", "-plans_name", plans, "-c", configuration, *some)
+        following = _next_stage(path, configuration)
+        # The validation of a cascade's first stage predicts for the cases of the second.
+        if following and not _is_preprocessed(dataset, data_folder(path, following)):
+            nnunet("preprocess", "-plans_name", plans, "-c", following, *some)
         _make_splits(dataset, folder)
+        _tell_left_out(dataset, folder, display)
 
 
 def data_folder(plans: Path, configuration: str) -> Path:
@@ -79,6 +84,15 @@ def data_folder(plans: Path, configuration: str) -> Path:
             return plans.parent / configurations[name]["data_identifier"]
         name = configurations[name].get("inherits_from")
     raise ValueError(f"-c {configuration!r} is not in {plans}; it has {', '.join(configurations)}")
+
+
+def _next_stage(plans: Path, configuration: str) -> str | None:
+    """Configuration whose preprocessed data the next stage of a cascade is trained on, if any."""
+    configurations = read_json(plans)["configurations"]
+    name = configurations.get(configuration, {}).get("next_stage")
+    while name is not None and "data_identifier" not in configurations[name]:
+        name = configurations[name]["inherits_from"]
+    return name
 
 
 def _planner(plans: str, path: Path) -> str:
@@ -140,6 +154,19 @@ def _make_splits(dataset: Dataset, folder: Path) -> None:
     splits = generate_crossval_split(cases, seed=12345, n_splits=N_SPLITS)
     plain = [{part: [str(case) for case in split[part]] for part in split} for split in splits]
     write_json(path, plain)
+
+
+def _tell_left_out(dataset: Dataset, folder: Path, display: Display) -> None:
+    """Says which cases are in no fold, such as those added after the splits were made."""
+    splits = read_json(dataset.preprocessed / SPLITS)
+    in_folds = {str(case) for split in splits for part in split for case in split[part]}
+    left_out = sorted({path.stem for path in folder.glob("*.pkl")} - in_folds)
+    if left_out:
+        display.line(
+            f"WARNING: {len(left_out)} training cases are in no fold of "
+            f"{dataset.preprocessed / SPLITS}, {left_out[0]} for one: they are neither trained on "
+            f"nor measured"
+        )
 
 
 def _run(arguments: Sequence[str], log: Path, display: Display) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -29,7 +30,7 @@ from refsam3d_nnunet.crossval.executors import (
     SlurmExecutor,
     gpu_sets,
 )
-from refsam3d_nnunet.crossval.folds import Fold, Method, parse_folds, parse_method
+from refsam3d_nnunet.crossval.folds import Fold, Method, check_split, parse_folds, parse_method
 from refsam3d_nnunet.crossval.job import TRAIN, FoldJob
 from refsam3d_nnunet.crossval.locks import exclusive
 from refsam3d_nnunet.crossval.prepare import prepare
@@ -113,6 +114,8 @@ def _cross_validate(
     )
     npz = args.npz or args.ensemble or bool(args.ensemble_with)
     folds = make_folds(dataset, methods, args.configuration, numbers, npz=npz)
+    for fold in folds:
+        check_split(fold)
     models = models_of(dataset, folds, args)
     _tell_unknown(check_schedules(dataset, folds), display)
     baseline = parse_method(args.baseline) if args.baseline else methods[-1]
@@ -192,6 +195,8 @@ def _parse(args: argparse.Namespace) -> tuple[list[Method], list[int]]:
     for name, value in wanted.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be 1 or more, got {value}")
+    if args.margin is not None and not 0 <= args.margin < math.inf:
+        raise ValueError(f"--margin must be a loss from 0 up, got {args.margin}")
     if args.retries < 0:
         raise ValueError(f"--retries must be 0 or more, got {args.retries}")
     if args.num_gpus > 1 and args.device != "cuda":

@@ -90,6 +90,7 @@ class Training:
         known = self._record.job(job.fold)
         if known and known["executor"] == self._executor.name:
             if self._executor.alive(known["id"], job):
+                self._executor.adopt(known)
                 self._follow(job, known["id"])
                 self._display.line(f"{job.fold.title}: job {known['id']} still runs")
                 return
@@ -102,7 +103,7 @@ class Training:
         self._display.line(f"{job.fold.title}: {WORDS.get(stage, 'starting')}, job {job_id}")
 
     def _follow(self, job: FoldJob, job_id: str) -> None:
-        known = {"id": job_id, "executor": self._executor.name}
+        known = {"id": job_id, "executor": self._executor.name} | self._executor.noted(job_id)
         self._record.started(job.fold, known, log_of(job, job_id))
         self._running[job_id] = (job, time.time())
 

@@ -14,7 +14,7 @@ _TIME = re.compile(r": Epoch time: ([\d.]+) s")
 _DICE = re.compile(r": Pseudo dice \[(.*)\]")
 _CASE = re.compile(r": predicting (\S+) *$", re.MULTILINE)
 _OVER = re.compile(r": Training done\.|: Validation complete|: predicting ")
-_VALIDATED = re.compile(r": Mean Validation Dice: +([\d.]+|nan)")
+_VALIDATED = re.compile(r": Mean Validation Dice: +([\d.]+(?:e[+-]?\d+)?|nan)")
 _NUMBER = re.compile(r"(?<![\w.])(?:nan|\d+\.?\d*(?:e[+-]?\d+)?)")
 
 

@@ -38,12 +38,21 @@ def find_cases(
     return sorted(predicted)
 
 
-def folds_of(cases: Sequence[str], splits: Path) -> dict[str, str]:
+def find_missing(prediction: Path, reference: Path, ending: str) -> list[str]:
+    """Names of the cases that have a ground truth and no prediction, sorted."""
+    predicted, truth = (_names(folder, ending) for folder in (prediction, reference))
+    return sorted(truth - predicted)
+
+
+def folds_of(
+    cases: Sequence[str], splits: Path, numbers: Sequence[int] | None = None
+) -> dict[str, str]:
     """Case -> fold in whose validation set it is.
 
     Args:
         cases: Cases that are measured.
         splits: nnU-Net's splits_final.json: a list of `{"train": [...], "val": [...]}`.
+        numbers: Folds to look at, of a repeated cross-validation; all if None.
 
     Raises:
         OSError: If the file cannot be read.
@@ -58,7 +67,11 @@ def folds_of(cases: Sequence[str], splits: Path) -> dict[str, str]:
             f'[{{"train": [...], "val": [...]}}, ...] ({type(error).__name__}: {error}).'
         ) from error
     folds = {
-        case: [str(number) for number, names in enumerate(validation) if case in names]
+        case: [
+            str(number)
+            for number, names in enumerate(validation)
+            if case in names and (numbers is None or number in numbers)
+        ]
         for case in cases
     }
     for case, found in folds.items():

@@ -22,7 +22,7 @@ from nnunetv2.configuration import default_num_processes
 from tqdm import tqdm
 
 from refsam3d_nnunet.evaluation.arguments import DEFAULT_TOLERANCE
-from refsam3d_nnunet.evaluation.cases import find_cases, folds_of
+from refsam3d_nnunet.evaluation.cases import find_cases, find_missing, folds_of
 from refsam3d_nnunet.evaluation.extra import crossval_extra
 from refsam3d_nnunet.evaluation.labels import (
     Labels,
@@ -56,6 +56,7 @@ def evaluate(
     tolerance: float = DEFAULT_TOLERANCE,
     tolerances: Mapping[str, float] | None = None,
     splits: Path | None = None,
+    folds: Sequence[int] | None = None,
     allow_missing: bool = False,
     processes: int | None = None,
 ) -> Evaluation:
@@ -69,6 +70,7 @@ def evaluate(
         tolerance: Of NSD in mm, for classes that ``tolerances`` does not name.
         tolerances: Class -> mm.
         splits: nnU-Net's splits_final.json, from which each case gets its fold; None if unknown.
+        folds: Those of the splits that the predictions are of; all if None.
         allow_missing: Whether ground truth without a prediction is left out.
         processes: Cases at once; nnU-Net's default number, at most the cores there are, if None.
 
@@ -87,13 +89,14 @@ def evaluate(
     readers_for(labels)
     limits = tolerances_of(labels, tolerance, tolerances or {})
     cases = find_cases(prediction, reference, labels.ending, allow_missing=allow_missing)
-    folds = None if splits is None else folds_of(cases, splits)
+    fold_of = None if splits is None else folds_of(cases, splits, folds)
+    missing = find_missing(prediction, reference, labels.ending)
     _check_writable(out)
     work = partial(
         _measure_case, prediction=prediction, reference=reference, labels=labels, tolerances=limits
     )
     measured = dict(_measured(work, cases, processes or _default_processes()))
-    table = _table(cases, measured, labels, folds or {})
+    table = _table(cases, measured, labels, fold_of or {})
     info = {
         "format": FORMAT,
         "prediction": str(prediction.resolve()),
@@ -107,7 +110,8 @@ def evaluate(
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in _VERSIONS},
         "cases": len(cases),
-        "folds": folds,
+        "missing": missing,
+        "folds": fold_of,
     } | summary(table)
     write_evaluation(out, table, info)
     return Evaluation(table, info)

@@ -19,7 +19,8 @@ from refsam3d_nnunet.evaluation.labels import Labels
 # How far two files of one image may lie apart: as a part of a voxel, of the spacing, and of the
 # unit vectors of the axes. NIfTI stores single precision, and other formats rounded text.
 GEOMETRY_TOLERANCE = 1e-3
-_FLAT = 999  # from this spacing on, nnU-Net's readers mean a 2D image
+# nnU-Net's readers give a 2D image slices 999 times as thick as its pixels are wide.
+_FLAT = 998
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ def read_pair(prediction: Path, reference: Path, labels: Labels) -> Pair:
     _check_labels(prediction, predicted, labels.known)
     _check_labels(reference, truth, labels.known | ({labels.ignore} - {None}))
     spacing = tuple(float(value) for value in about_reference["spacing"])
-    if spacing[0] >= _FLAT:
+    if spacing[0] >= _FLAT * max(spacing[1:]):
         spacing = (1.0, *spacing[1:])
     voxel = float(np.prod(spacing))
     if len(truth) == 1:  # a surface in 3D would have a front and a back in every pixel

@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
         processes=args.processes,
     )
     _log.info("%s", summary_text(evaluation))
+    if missing := evaluation.info["missing"]:
+        _log.warning("%d cases have no prediction and are not in the means", len(missing))
     _log.info("%d cases; every value is in %s", evaluation.info["cases"], out / "metrics.csv")
     return 0
 

@@ -18,6 +18,8 @@ from refsam3d_nnunet.network.tuning import keep_frozen_in_eval
 
 # nnU-Net sums up to 26 weighted logits in half precision; it overflows near 2500.
 LARGEST_LOGIT = 500.0
+# A hidden class is no higher: probability nothing, and in half precision a sum over more tiles.
+HIDDEN_LOGIT = -100.0
 
 
 class RefSAM3D(nn.Module):
@@ -133,7 +135,8 @@ class RefSAM3D(nn.Module):
         if self._background is not None:
             heads = [self._background, *self._hidden]
             mask[:, self._background] = mask[:, heads].amax(dim=1)
-        mask[:, self._hidden] = -LARGEST_LOGIT
+        lowest = mask.amin(dim=1, keepdim=True) - 1  # so that it never wins
+        mask[:, self._hidden] = lowest.clamp(max=HIDDEN_LOGIT)
         return mask
 
     def _masks(self, x: Tensor, *, auxiliary: bool) -> list[PromptMasks]:

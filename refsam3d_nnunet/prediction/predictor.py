@@ -75,6 +75,7 @@ class RefSAM3DPredictor(nnUNetPredictor):
             )
         self._trained_labels = self.dataset_json
         self._heads: list[int] | None = None
+        self._order: list[int] = []
 
     def set_prompts(
         self,
@@ -187,7 +188,12 @@ class RefSAM3DPredictor(nnUNetPredictor):
             properties,
             return_probabilities=probabilities,
         )
-        return result if probabilities else (result, None)
+        if not probabilities:
+            return result, None
+        labels, chances = result
+        if self._heads is not None and self._background is None:
+            chances = chances[np.argsort(self._order)]
+        return labels, chances
 
     def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
         """Logits of the prompts, k z y x, from a preprocessed image; see nnU-Net."""
@@ -215,13 +221,16 @@ class RefSAM3DPredictor(nnUNetPredictor):
 
     def _ask_for(self, heads: list[int]) -> None:
         """Gives nnU-Net the labels 1, 2, ... for these output channels."""
-        self._heads = heads
-        values = range(1, len(heads) + 1)
         regions = self._background is None  # nnU-Net knows regions by their lists
+        # Of regions the later covers the earlier: in the order of the training, so that a part is
+        # not lost below the whole.
+        self._order = sorted(range(len(heads)), key=heads.__getitem__ if regions else int)
+        self._heads = [heads[i] for i in self._order]
+        values = [i + 1 for i in self._order]
         labels = {f"prompt {i}": [i, i] if regions else i for i in values}
         self.dataset_json = {**self._trained_labels, "labels": {BACKGROUND: 0, **labels}}
         if regions:
-            self.dataset_json["regions_class_order"] = list(values)
+            self.dataset_json["regions_class_order"] = values
         self.label_manager = self.plans_manager.get_label_manager(self.dataset_json)
 
     def _embeddings(self, prompts: Sequence[str], bank: Path | None) -> _Phrases:

@@ -73,8 +73,9 @@ def _check_method(method: Method) -> Agreement | None:
     summaries = [s for path in _summaries(method) if (s := _read_summary(path, method.file_ending))]
     if not summaries:
         return None
-    # Folds trained later leave another folder: the one with these cases counts.
-    theirs = max(summaries, key=lambda summary: len(set(summary.cases.index) & set(ours.index)))
+    # Other folds leave other folders: the one with these cases counts, or the nearest to it.
+    wanted = set(ours.index)
+    theirs = min(summaries, key=lambda summary: len(set(summary.cases.index) ^ wanted))
     labels = method.evaluation.table.drop_duplicates("name").set_index("name")["label"]
     columns = [_key(label) for label in labels.loc[ours.columns]]
     if set(theirs.cases.index) != set(ours.index) or not set(columns) <= set(theirs.cases.columns):

@@ -155,7 +155,14 @@ def _read_comparison(
         missing.append("Differences are left out: a single method has been evaluated.")
     path = folder / "comparison" / "comparison.json"
     if path.is_file():
-        return read_object(path)
+        comparison = read_object(path)
+        compared = set(map(str, comparison.get("methods") or []))
+        if compared <= {method.name for method in methods}:
+            return comparison
+        missing.append(
+            f"The comparison of {', '.join(sorted(compared))} that lies here is of an earlier "
+            f"call, and left out."
+        )
     if len(methods) > 1:
         missing.append("Intervals, differences and costs are left out: there is no comparison.")
     return None

@@ -75,6 +75,22 @@ def test_a_second_fold_has_cases_of_its_own(report):
     assert (other["trainings"], other["n"]) == ([[0, 0]], len(CASES))
 
 
+def test_an_undefined_value_of_one_seed_counts_as_in_the_difference_of_that_seed(report):
+    """A class that is not there, and that one training invents, is 0 against 1 for that seed."""
+    runs = [_undefined("refsam3d", 0, None), _undefined("refsam3d", 1, 0.0)]
+    runs += [_undefined("nnunet", seed, None) for seed in (0, 1)]
+    pairs = report.summarise(result_of(runs))["pairs"]
+    (spleen,) = (pair for pair in pairs if pair["class"] == "spleen")
+    assert spleen["difference"] == pytest.approx(-0.5)
+
+
+def _undefined(method: str, seed: int, spleen: float | None) -> dict:
+    run = run_of(method, OURS, seed=seed)
+    for classes in run["dice"].values():
+        classes["spleen"] = spleen
+    return run
+
+
 def test_budgets_are_apart_and_one_method_alone_has_no_differences(report):
     runs = [run_of("refsam3d", OURS), run_of("nnunet", SGD, budget="seconds9")]
     result = report.summarise(result_of(runs))

@@ -12,6 +12,7 @@ from refsam3d_nnunet.comparison.statistics import (
     holm,
     mean_interval,
     paired_test,
+    signed_ranks,
     strata_of,
     student_interval,
     verdict,
@@ -186,6 +187,22 @@ def test_holm_by_hand():
 
 def test_holm_leaves_out_what_was_not_tested():
     assert holm([0.01, math.nan, 0.04]) == pytest.approx([0.02, math.nan, 0.04], nan_ok=True)
+
+
+def test_a_few_rescued_cases_do_not_make_a_method_superior():
+    """The mean is a gain, but the test is significant since nearly all cases are worse."""
+    losses, gains = -np.linspace(0.003, 0.008, 90), np.linspace(0.3, 0.8, 10)
+    differences = np.concatenate([losses, gains])
+    low, high = mean_interval(differences, ["0"] * 100, resamples=1000, seed=0, key="")
+    p = paired_test(differences)
+    assert low > 0 and p < 1e-6
+    assert signed_ranks(differences) < 0 < signed_ranks(-differences)
+    assert verdict(low, high, p, 0.01) == "superior"
+    assert verdict(low, high, p, 0.01, agreed=False) == "non-inferior"
+
+
+def test_signed_ranks_by_hand():
+    assert signed_ranks(np.array([0.1, -0.2, 0.3])) == 1 - 2 + 3
 
 
 @pytest.mark.parametrize(

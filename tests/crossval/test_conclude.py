@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import types
 
@@ -32,7 +33,7 @@ def taken(study, monkeypatch):
     import refsam3d_nnunet.report.run
 
     taken = []
-    evaluation = types.SimpleNamespace(info={"foreground_mean": {"dice": 0.5}, "cases": 4})
+    study.dice, study.evaluations = 0.5, {}
 
     def run_command(command, _env, _log, _on_line):
         trainer = command[command.index("-tr") + 1]
@@ -46,7 +47,9 @@ def taken(study, monkeypatch):
         taken.append(("evaluate", prediction.parent.name[0], reference.name, options))
         out.mkdir(exist_ok=True)
         (out / "metrics.json").touch()
-        return evaluation
+        told = {"foreground_mean": {"dice": study.dice}, "cases": 4, "prediction": str(prediction)}
+        study.evaluations[out] = types.SimpleNamespace(info=told, cases=study.measured)
+        return study.evaluations[out]
 
     study.status = 0
     ours = refsam3d_nnunet
@@ -54,7 +57,7 @@ def taken(study, monkeypatch):
         (conclude, "run_command", run_command),
         (costs, "costs_of", lambda folds, _: {"hours": len(folds), "memory_gb": None}),
         (ours.evaluation.evaluate, "evaluate", evaluate),
-        (ours.evaluation.table, "read_evaluation", lambda _: evaluation),
+        (ours.evaluation.table, "read_evaluation", study.evaluations.get),
         (ours.comparison.compare, "compare", lambda *a, **k: taken.append(("compare", *a, k))),
         (ours.comparison.run, "write_comparison", lambda *a: taken.append(("write", *a))),
         (ours.report.run, "write_report", lambda _, out: taken.append(("report",)) or out),
@@ -71,6 +74,7 @@ def steps(study, taken):
         taken.clear()
         data = find_dataset(study.preprocessed.name)
         folds = make_folds(data, methods, "3d_fullres", [0, 2])
+        study.measured = [case for fold in folds[:: len(methods)] for case in fold.cases]
         for fold in folds:
             _validate(fold.folder / "validation")
         study.out.mkdir(exist_ok=True)
@@ -134,6 +138,28 @@ def test_what_is_up_to_date_is_kept(steps, study):
     newer = study.results / "A__nnUNetPlans__3d_fullres" / "fold_2" / "validation" / "summary.json"
     os.utime(newer)
     assert [step[:2] for step in steps(A, B)[:2]] == [("accumulate", "A"), ("evaluate", "A")]
+
+
+def test_an_evaluation_of_other_folds_is_not_taken_for_this(steps, study):
+    steps(A)
+    (evaluation,) = study.evaluations.values()
+    evaluation.cases = evaluation.cases[:2]
+    assert [step[0] for step in steps(A)] == ["evaluate", "report"]
+    (evaluation,) = study.evaluations.values()
+    evaluation.info["prediction"] = "/elsewhere/crossval_results_folds_0"
+    assert [step[0] for step in steps(A)] == ["evaluate", "report"]
+    assert [step[0] for step in steps(A)] == ["report"]
+
+
+@pytest.mark.parametrize("dice", [math.nan, None], ids=["measured", "read again"])
+def test_a_class_that_is_in_no_case(steps, study, dice):
+    study.dice = dice
+    assert steps(A)
+
+
+def test_folds_that_were_trained_by_hand_have_left_no_folder_for_logs(steps, study):
+    steps(A)
+    assert (study.out / "jobs").is_dir()
 
 
 def test_raw_ground_truth_is_preferred(steps, study):

@@ -9,6 +9,7 @@ import pytest
 from refsam3d_nnunet.crossval.folds import (
     Method,
     Stage,
+    check_split,
     parse_folds,
     parse_method,
     set_torn_aside,
@@ -88,6 +89,16 @@ def test_a_damaged_summary_is_made_again(fold, text):
     write_validation(fold, ["a", "b"])
     (fold.folder / "validation" / "summary.json").write_text(text)
     assert stage_of(fold) is Stage.VALIDATE
+
+
+def test_a_fold_of_another_split_is_refused(fold):
+    write_validation(fold, ["a", "c"])
+    check_split(fold)  # of a training that begins anew nothing is known
+    write_checkpoint(fold.folder / "checkpoint_final.pth")
+    with pytest.raises(ValueError, match=r"validated on c.nii.gz and 0 more .* another split"):
+        check_split(fold)
+    write_validation(fold, ["a"])
+    check_split(fold)
 
 
 def test_a_torn_checkpoint_does_not_count_and_is_set_aside(fold):

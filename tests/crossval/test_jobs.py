@@ -100,6 +100,24 @@ def test_each_local_job_has_gpus_of_its_own(fold, monkeypatch):
     assert [j.environment["CUDA_VISIBLE_DEVICES"] for j, _ in jobs] == ["0", "1", "0"]
 
 
+def test_a_job_of_an_earlier_call_keeps_its_gpus(fold, monkeypatch):
+    monkeypatch.setattr(executors, "_submit", lambda *_, **__: Submitted("7"))
+    job = FoldJob(fold, "Dataset004_Hippocampus", "2d", Path("jobs"))
+    before = LocalExecutor(["0", "1"])
+    known = {"id": before.submit(job), "executor": "local"} | before.noted("7")
+    asked = []
+    monkeypatch.setattr(
+        executors, "_submit", lambda job, *_, **__: asked.append(job) or Submitted("8")
+    )
+    after = LocalExecutor(["0", "1"])
+    after.adopt(known)
+    after.submit(job)
+    assert asked[0].environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert not after.alive("7", job)  # it has ended: its GPU is free again
+    after.submit(job)
+    assert asked[1].environment["CUDA_VISIBLE_DEVICES"] == "0"
+
+
 @pytest.fixture
 def slurm(monkeypatch, tmp_path):
     """SLURM's commands, which say what the test wants and keep what they are given."""

@@ -33,13 +33,13 @@ def prepared(study, monkeypatch):
             methods,
             configuration,
             log=study.root / "log",
-            display=Display(io.StringIO()),
+            display=Display(study.told),
             **options,
         )
         return commands
 
     commands = []
-    study.failing = ""
+    study.failing, study.told = "", io.StringIO()
     monkeypatch.setattr(prepare, "run_command", run_command)
     return run
 
@@ -104,6 +104,33 @@ def test_a_cascade_needs_its_first_stage(prepared, study):
     assert prepared(THEIRS, configuration="3d_cascade_fullres") == []
 
 
+def test_the_first_stage_of_a_cascade_needs_the_data_of_the_next(prepared, study):
+    path = study.preprocessed / "nnUNetPlans.json"
+    plans = json.loads(path.read_text())
+    plans["configurations"] |= {
+        "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+        "3d_lowres": {"data_identifier": "nnUNetPlans_2d", "next_stage": "3d_cascade_fullres"},
+    }
+    path.write_text(json.dumps(plans))
+    (study.preprocessed / "nnUNetPlans_2d").mkdir(exist_ok=True)
+    (study.preprocessed / "nnUNetPlans_2d" / "case.pkl").touch()
+    assert prepared(THEIRS, configuration="3d_lowres") == []
+    for file in (study.preprocessed / "nnUNetPlans_3d_fullres").iterdir():
+        file.unlink()
+    assert prepared(THEIRS, configuration="3d_lowres") == [
+        "preprocess -d 902 -plans_name nnUNetPlans -c 3d_fullres"
+    ]
+
+
+def test_cases_in_no_fold_are_told(prepared, study):
+    prepared(THEIRS)
+    assert "in no fold" not in study.told.getvalue()
+    (study.preprocessed / "nnUNetPlans_3d_fullres" / "late.pkl").touch()
+    prepared(THEIRS)
+    assert "WARNING: 1 training cases are in no fold of" in study.told.getvalue()
+    assert "late for one" in study.told.getvalue()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_splits_are_those_that_nnunet_would_make(prepared, study):
     from nnunetv2.utilities.crossval_split import generate_crossval_split
@@ -126,6 +153,15 @@ def test_splits_are_those_that_nnunet_would_make(prepared, study):
     path.unlink()
     with pytest.raises(ValueError, match="has 4 training cases; 5 folds need as many"):
         prepared(THEIRS)
+
+
+def test_a_case_is_held_out_once(study):
+    splits = [{"train": ["b"], "val": ["a"]}, {"train": ["a"], "val": ["b"]}] * 2
+    (study.preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    data = find_dataset(study.preprocessed.name)
+    assert len(make_folds(data, [THEIRS], "3d_fullres", [2, 3])) == 2
+    with pytest.raises(ValueError, match="a is held out in more than one of the folds 0, 1, 2"):
+        make_folds(data, [THEIRS], "3d_fullres", [0, 1, 2])
 
 
 def test_folds_come_in_the_order_of_their_numbers(study):

@@ -75,6 +75,23 @@ def test_only_the_validation_is_run_where_only_it_is_missing(study):
     assert (study.calls(0), study.calls(1)) == (["cpu"], ["cpu", "--val"])
 
 
+def test_a_validation_of_an_earlier_model_does_not_count(study):
+    assert study.run() == 0
+    folder = study.model() / "fold_1"
+    for checkpoint in folder.glob("checkpoint_*.pth"):
+        checkpoint.unlink()
+    study.trouble(fold_1=KILLED)
+    assert study.run("--retries 0") == 1
+    assert not (folder / "validation" / "summary.json").exists()
+    assert (folder / "validation" / "summary.json.earlier").is_file()
+
+
+@pytest.mark.parametrize("margin", ["-5", "nan", "inf"])
+def test_a_margin_that_is_none_is_told_before_anything_is_trained(study, margin):
+    with pytest.raises(ValueError, match="--margin must be a loss from 0 up"):
+        study.run(f"--margin={margin}")
+
+
 def test_retries_are_bounded_and_the_others_go_on(study):
     study.trouble(fold_0={**KILLED, "times": 9})
     assert study.run("--retries 1") == 1

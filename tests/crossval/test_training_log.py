@@ -75,6 +75,7 @@ def test_the_validation_is_followed(write):
     text += "2026-11-22 18:00:00.1: Validation complete \n"
     text += "2026-11-22 18:00:00.1: Mean Validation Dice:  0.8409831260103102 \n"
     assert write(text).dice == 0.8409831260103102
+    assert write(text.replace("0.8409831260103102", "6.3e-05")).dice == 6.3e-05
 
 
 def test_a_validation_alone_belongs_to_a_training_that_is_over(write):

@@ -112,6 +112,19 @@ def test_flat_images_are_measured_in_two_dimensions(folders):
     assert (found.spacing, found.voxel) == ((1, 1), 1)
 
 
+def test_fine_pixels_of_a_flat_image_do_not_make_a_slice_half_a_metre_thick(folders):
+    folders.describe(file_ending=".mha")
+    for folder in (folders.prediction, folders.reference):
+        image = SimpleITK.GetImageFromArray(np.eye(5, dtype=np.uint8))
+        image.SetSpacing((0.5, 0.5))
+        folder.mkdir(exist_ok=True)
+        SimpleITK.WriteImage(image, str(folder / "a.mha"))
+    paths = folders.prediction / "a.mha", folders.reference / "a.mha"
+    found = read_pair(*paths, read_labels(folders.dataset_json))
+
+    assert (found.spacing, found.voxel) == ((0.5, 0.5), pytest.approx(0.25))
+
+
 def test_one_slice_of_a_volume_keeps_its_thickness(folders):
     folders.add("a", np.ones((1, 5, 4)), np.ones((1, 5, 4)), (3.0, 0.5, 0.5))
     paths = folders.prediction / "a.nii.gz", folders.reference / "a.nii.gz"

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from refsam3d_nnunet.network.refsam3d import LARGEST_LOGIT
+from refsam3d_nnunet.network.refsam3d import HIDDEN_LOGIT, LARGEST_LOGIT
 from tests.network.conftest import TEXT_DIM, TEXT_WORDS, random_text, tiny_config
 
-PATCH = (6, 20, 24)
+PATCH, CPU = (6, 20, 24), torch.device("cpu")
 PHRASES = [1, 3, 2]
 
 
@@ -109,12 +109,29 @@ def test_hidden_classes_go_to_the_background_and_nothing_else_changes(network):
     network.hide([1], background=0)
     after = network(x)
     assert torch.equal(after[:, 2], before[:, 2])
-    assert (after[:, 1] == -LARGEST_LOGIT).all()
+    assert (after[:, 1] == HIDDEN_LOGIT).all()
     expected = before.argmax(1)
     assert (expected == 1).any()
     assert torch.equal(after.argmax(1), expected.masked_fill(expected == 1, 0))
     network.hide([], background=None)
     assert torch.equal(network(x), before)
+
+
+@torch.no_grad()
+def test_hidden_classes_stay_finite_in_half_precision_however_small_the_step(network):
+    from nnunetv2.inference.sliding_window_prediction import (
+        compute_gaussian,
+        compute_steps_for_sliding_window,
+    )
+
+    size, tile = 96, 48
+    weights = compute_gaussian((tile,), value_scaling_factor=10, dtype=torch.float64, device=CPU)
+    (starts,) = compute_steps_for_sliding_window((size,), (tile,), 0.1)
+    total = torch.zeros(size, dtype=torch.float64)
+    for start in starts:
+        total[start : start + tile] += weights
+    most = total.max() ** 3 / 10**2  # of three axes; nnU-Net scales their product, not each
+    assert most * -HIDDEN_LOGIT < torch.finfo(torch.half).max < most * LARGEST_LOGIT
 
 
 @torch.no_grad()
@@ -124,7 +141,7 @@ def test_hidden_regions_are_empty_and_the_others_as_they_were(network):
     network.hide([0, 2], background=None)
     after = network(x)
     assert torch.equal(after[:, 1], before[:, 1])
-    assert not (after[:, [0, 2]].sigmoid() > 0).any()
+    assert not (after[:, [0, 2]].sigmoid() > 1e-40).any()
 
 
 @torch.no_grad()

@@ -96,6 +96,24 @@ def test_all_classes_are_those_of_nnunet(model, tmp_path):
     assert region == bool((first & right).any()), "regions overlap, labels do not"
 
 
+@pytest.mark.parametrize("model", ["regions"], indirect=True)
+def test_a_part_is_not_lost_below_the_whole_whatever_the_order_of_the_prompts(model, tmp_path):
+    prompts = ["both kidneys", "right kidney"]
+    found = []
+    for number, order in enumerate((prompts, prompts[::-1])):
+        options = [word for prompt in order for word in ("--prompt", prompt)]
+        out = tmp_path / str(number)
+        predict(model, saved(tmp_path / "x.mha"), out, *options, "--save-probabilities")
+        labels = voxels(out / "x.mha")
+        chances = np.load(out / "x.npz")["probabilities"]
+        found.append({prompt: labels == i for i, prompt in enumerate(order, 1)})
+        right = chances[order.index("right kidney")] > 0.5
+        assert np.array_equal(found[-1]["right kidney"], right), "the part lies on top"
+    for prompt in prompts:
+        assert found[0][prompt].any()
+        assert np.array_equal(found[0][prompt], found[1][prompt])
+
+
 @pytest.mark.parametrize(
     ("options", "how", "recorded"),
     [

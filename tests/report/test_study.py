@@ -116,6 +116,15 @@ def test_method_that_is_not_evaluated_yet(toy):
     assert f"Fold 3 of {METHODS[1]} is failed, not done." in study.warnings
 
 
+def test_a_comparison_with_what_is_not_here_is_left_out(toy):
+    change(toy.folder / "crossval.json", lambda record: record["methods"].pop())
+    study = read_study(toy.folder)
+
+    assert [m.name for m in study.methods] == [METHODS[0]]
+    assert study.comparison is None
+    assert any("that lies here is of an earlier call, and left out" in m for m in study.missing)
+
+
 def test_dice_equals_that_of_nnunet(built):
     study = read_study(built.folder)
 
@@ -151,6 +160,22 @@ def test_dice_that_differs_is_a_warning(toy, edit):
     assert (
         len([w for w in study.warnings if "differs from nnU-Net's Dice by up to 2e-06" in w]) == 1
     )
+
+
+def test_the_summary_of_just_these_cases_counts(toy):
+    summary = toy.summary(METHODS[0])
+    more = summary.parent.with_name("crossval_results_folds_0")  # the first of its folder
+    more.mkdir()
+    shutil.copy(summary, more / "summary.json")
+
+    def add(content):
+        row = content["metric_per_case"][0]
+        content["metric_per_case"].append({**row, "prediction_file": "another.nii.gz"})
+
+    change(more / "summary.json", add)
+    found = check(read_study(toy.folder))
+
+    assert [one.source for one in found][0] == summary
 
 
 def test_summary_of_other_cases_or_none(toy):
