@@ -23,16 +23,15 @@ from refsam3d_nnunet.files import replacing
 
 INTRODUCTION = """# Benchmarks
 
-This page is written by `benchmarks/results_page.py` from the results of the commands below; each
-result ends with its command and machine. Run the same on your machine, a GPU with `--device cuda`.
+This page is written by `benchmarks/results_page.py` from `benchmarks/results`, what the commands
+below have measured; each result ends with its command and machine. Run the same on your machine, a
+GPU with `--device cuda`.
 Other pages, written by scripts too: [accuracy beside nnU-Net](accuracy.md),
 [what was tried](search.md), [pretraining](pretraining.md). The [demo](getting-started.md) tells its
 own Dice and time.
 
-Plans of mode `scratch` have no relative positions since the [second search](search.md), and class
-tokens keep their identity since the third. The models of *Whole volumes* and *Language* are older
-than both. The table with ResEnc and Primus, that of 128 x 128 x 128 with `vit_b-adapter`, patch
-64 x 128 x 128 and *Growth* were measured while a training ran on the other core.
+The first table of 40 x 56 x 40 and that of `vit_s` at 128 x 128 x 128 were measured on an idle
+machine, all else while a training ran on the other core.
 """
 SPEED = """
 All networks of a table were given the same patch and batch, and took turns in every round, so that
@@ -54,12 +53,12 @@ Aimed at: from 2 to 104 prompts a step takes at most 1.3 times as long.
 """
 VOLUMES = """
 `nnUNetv2_predict` as a whole, from imports to written segmentations. Aimed at: at most 0.7 of what
-nnU-Net's network takes.
+nnU-Net's network takes. The networks are untrained, which a prediction's cost does not depend on.
 """
 LANGUAGE = """
-What the words of a prompt do, on validation cases of fold 0, without mirroring. The models had
-the budget of those of [accuracy](accuracy.md) and an older network, see above: the level of Dice
-says little.
+What the words of a prompt do, on validation cases of fold 0, without mirroring. The models are
+those of [accuracy](accuracy.md), fifteen minutes of one core, seed 0: the level of Dice says
+little.
 
 *trained*: other phrases of the training; *held out*: templates and synonyms that training never
 saw, as `refsam3d predict` says them, with the nearest trained phrase; *alone*: the same without it

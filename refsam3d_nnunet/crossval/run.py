@@ -40,6 +40,7 @@ from refsam3d_nnunet.crossval.training import Training
 from refsam3d_nnunet.evaluation.extra import PACKAGES, crossval_extra
 
 FAILED, INTERRUPTED = 1, 130
+MEAN = "all"  # comparison.paired.ALL, which needs the extra packages
 POLL = {"local": 1.0, "slurm": 5.0}  # seconds between two looks at the jobs
 # What a job must see on whichever machine it runs.
 PASSED_ON = ("nnUNet_", "REFSAM3D_", "OMP_", "MKL_", "OPENBLAS_")
@@ -75,6 +76,11 @@ def run(
     executor = _executor(args)
     dataset = find_dataset(args.dataset)
     check_folds(numbers, dataset)
+    if len(methods) > 1 and MEAN in dataset.description()["labels"]:
+        raise ValueError(
+            f"A label is called {MEAN!r}, which names the mean over the classes when methods are "
+            f"compared; rename it in dataset.json, or give one of --trainers at a time"
+        )
     out = _folder(args.out or dataset.results / f"crossval_{args.configuration}")
     with exclusive(out / ".lock", f"the cross-validation in {out}"):
         try:

@@ -92,6 +92,18 @@ def test_a_margin_that_is_none_is_told_before_anything_is_trained(study, margin)
         study.run(f"--margin={margin}")
 
 
+def test_a_class_with_the_name_of_the_mean_is_told_before_anything_is_trained(study):
+    from refsam3d_nnunet.comparison.paired import ALL
+
+    path = study.preprocessed / "dataset.json"
+    described = json.loads(path.read_text())
+    described["labels"][ALL] = len(described["labels"])
+    path.write_text(json.dumps(described))
+    with pytest.raises(ValueError, match="A label is called 'all'"):
+        study.run("--trainers nnUNetTrainer RefSAM3DTrainer")
+    assert not study.out.exists()
+
+
 def test_retries_are_bounded_and_the_others_go_on(study):
     study.trouble(fold_0={**KILLED, "times": 9})
     assert study.run("--retries 1") == 1
