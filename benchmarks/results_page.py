@@ -31,7 +31,7 @@ Other pages, written by scripts too: [accuracy beside nnU-Net](accuracy.md),
 own Dice and time.
 
 The first table of 40 x 56 x 40 and that of `vit_s` at 128 x 128 x 128 were measured on an idle
-machine, all else while a training ran on the other core.
+machine, all else while other work ran on the other core.
 """
 SPEED = """
 All networks of a table were given the same patch and batch, and took turns in every round, so that

@@ -173,7 +173,10 @@ def _write(runs: Sequence[Run], args: argparse.Namespace, out: Path) -> None:
         record = _record(run, out)
         if len(record["epochs"]) == EPOCHS:
             results.append(run._asdict() | record)
-    result = {"command": _command(args), "machine": told_machine(args.device), "runs": results}
+    machine = told_machine(args.device)
+    if results:
+        machine["threads"] = results[-1]["threads"]  # nnU-Net's command chooses them
+    result = {"command": _command(args), "machine": machine, "runs": results}
     write_json(out / "search.json", result)
     for page in (out / "search.md", args.write):
         if page:
