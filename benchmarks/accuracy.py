@@ -236,10 +236,9 @@ def _write(
         methods = {name: _methods(names, args, out)[name]}
         here = []
         for run in in_order(methods, args.budget, args.seeds, args.folds):
-            fold = _fold(run, out)
             if run.key in earlier.runs:
                 here.append(earlier.runs[run.key])
-            elif stage_of(fold) is Stage.DONE:
+            elif stage_of(fold := _fold(run, out)) is Stage.DONE:
                 of_run = {"set": label, "method": run.method, "budget": run.budget.name}
                 here.append(of_run | {"seed": run.seed, "fold": run.fold} | measured(fold))
         # Of a set that was trained on fewer folds only these are told.

@@ -174,14 +174,14 @@ def _over_voxels(one: Tensor, other: Tensor) -> Tensor:
 
     Those of half precision are put together in single precision, so that long sums stay in range.
     """
-    whole, length = one.shape[-1] // LONGEST_SUM, LONGEST_SUM
-    sums = (one[..., whole * length :] @ other[..., whole * length :].mT).float()
+    whole = one.shape[-1] // LONGEST_SUM
+    rest = whole * LONGEST_SUM
+    sums = (one[..., rest:] @ other[..., rest:].mT).float()
     if not whole:
         return sums
     # Parts of the sum as products of their own: b k n -> b s k m.
     one, other = (
-        x[..., : whole * length].unflatten(-1, (whole, length)).transpose(1, 2)
-        for x in (one, other)
+        x[..., :rest].unflatten(-1, (whole, LONGEST_SUM)).transpose(1, 2) for x in (one, other)
     )
     return sums + (one @ other.mT).float().sum(1)
 

@@ -95,7 +95,7 @@ def geometries(
     about = {"cases": [file.stem for file in files], "newest": newest}
     if cache.is_file():
         known = json.loads(cache.read_text(encoding="utf-8"))
-        if all(known.get(key) == value for key, value in about.items()):
+        if about.items() <= known.items():
             return known
     axes, codes = set(), Counter()
     for case in map(read, files):

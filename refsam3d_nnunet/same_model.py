@@ -94,23 +94,19 @@ def check_same_model(plans: Json, trained: Json, configuration: str, folder: Pat
             Or if one of the plans has no such configuration.
     """
     here, there = plans["refsam3d"], trained.get("refsam3d", {})
+    mine, theirs = (resolved_configuration(one, configuration) for one in (plans, trained))
     differing = [
-        f"{key}: {_short(there.get(key))} there, {_short(here.get(key))} here"
-        for key in _SHARED_BY_FOLDS
-        if here.get(key) != there.get(key)
+        f"{key}: {_short(other.get(key))} there, {_short(one.get(key))} here"
+        for keys, one, other in (
+            (_SHARED_BY_FOLDS, here, there),
+            (_SHARED_IMAGES, mine, theirs),
+            (_SHARED_DATA, plans, trained),
+        )
+        for key in keys
+        if one.get(key) != other.get(key)
     ]
     if family_of(here) != family_of(there):
         differing.append(f"family of the weights: {family_of(there)} there, {family_of(here)} here")
-    mine, theirs = (resolved_configuration(one, configuration) for one in (plans, trained))
-    for keys, one, other in (
-        (_SHARED_IMAGES, mine, theirs),
-        (_SHARED_DATA, plans, trained),
-    ):
-        differing += [
-            f"{key}: {_short(other.get(key))} there, {_short(one.get(key))} here"
-            for key in keys
-            if one.get(key) != other.get(key)
-        ]
     numbers, others = (network_config(one).to_json() for one in (mine, theirs))
     differing += [
         f"{key}: {others[key]!r} there, {numbers[key]!r} here"

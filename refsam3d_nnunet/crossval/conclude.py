@@ -94,7 +94,7 @@ def accumulate(
     method, numbers = folds[0].method, [str(fold.number) for fold in folds]
     merged = folds[0].model / f"crossval_results_folds_{'_'.join(numbers)}"
     summary = merged / "summary.json"
-    if is_newer(summary, [fold.folder / "validation" / "summary.json" for fold in folds]):
+    if is_newer(summary, [fold.summary for fold in folds]):
         return merged
     named = ["-c", configuration, "-tr", method.trainer, "-p", method.plans]
     arguments = ["accumulate_crossval_results", dataset.name, *named, "-f", *numbers]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 DEFAULT_PLANS = {"RefSAM3DTrainer": "RefSAM3DPlans"}
 FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
-SUMMARY = "summary.json"
 CHECKPOINTS = (FINAL, LATEST, BEST)  # in the order in which nnU-Net continues from them
 _NAME = re.compile(r"(?!.*__)\w[\w.-]*")
 
@@ -68,6 +67,11 @@ class Fold:
     def folder(self) -> Path:
         """nnU-Net's folder of the fold."""
         return self.model / f"fold_{self.number}"
+
+    @property
+    def summary(self) -> Path:
+        """What nnU-Net's validation has measured."""
+        return self.folder / "validation" / "summary.json"
 
     @property
     def lock(self) -> Path:
@@ -174,8 +178,7 @@ def _is_validated(fold: Fold) -> bool:
 def _measured(fold: Fold) -> set[str]:
     """Files of the cases that nnU-Net's validation has measured."""
     try:
-        text = (fold.folder / "validation" / SUMMARY).read_text(encoding="utf-8")
-        rows = json.loads(text)["metric_per_case"]
+        rows = json.loads(fold.summary.read_text(encoding="utf-8"))["metric_per_case"]
         return {Path(row["prediction_file"]).name for row in rows}
     except (OSError, ValueError, LookupError, TypeError):
         return set()

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from refsam3d_nnunet.crossval.folds import SUMMARY, Fold, Stage, set_torn_aside, stage_of
+from refsam3d_nnunet.crossval.folds import Fold, Stage, set_torn_aside, stage_of
 from refsam3d_nnunet.crossval.locks import exclusive
 from refsam3d_nnunet.files import write_json
 
@@ -105,9 +105,9 @@ class FoldJob:
 
     def _set_validation_aside(self) -> None:
         """Renames what a model before this one was validated with, lest it count for the new."""
-        summary = self.fold.folder / "validation" / SUMMARY
+        summary = self.fold.summary
         if summary.is_file():
-            summary.rename(summary.with_name(f"{SUMMARY}.earlier"))
+            summary.rename(summary.with_name(f"{summary.name}.earlier"))
 
     def _run(self, stage: Stage) -> int:
         arguments = self.arguments(stage)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from refsam3d_nnunet.crossval.dataset import N_SPLITS, SPLITS, Dataset, read_json
 from refsam3d_nnunet.crossval.display import Display
@@ -68,7 +69,7 @@ def prepare(
         if following and not _is_preprocessed(dataset, data_folder(path, following)):
             nnunet("preprocess", "-plans_name", plans, "-c", following, *some)
         _make_splits(dataset, folder)
-        _tell_left_out(dataset, folder, display)
+    _tell_left_out(dataset, folder, display)  # all plans have the same cases
 
 
 def data_folder(plans: Path, configuration: str) -> Path:
@@ -78,21 +79,24 @@ def data_folder(plans: Path, configuration: str) -> Path:
         ValueError: If the plans do not have the configuration.
     """
     configurations = read_json(plans)["configurations"]
-    name: str | None = configuration
-    while name in configurations:
-        if "data_identifier" in configurations[name]:
-            return plans.parent / configurations[name]["data_identifier"]
+    owner = _owner_of_data(configurations, configuration)
+    if owner is None:
+        have = ", ".join(configurations)
+        raise ValueError(f"-c {configuration!r} is not in {plans}; it has {have}")
+    return plans.parent / configurations[owner]["data_identifier"]
+
+
+def _owner_of_data(configurations: Mapping[str, Any], name: str | None) -> str | None:
+    """The configuration that names the data of this one, itself or what it inherits from."""
+    while name in configurations and "data_identifier" not in configurations[name]:
         name = configurations[name].get("inherits_from")
-    raise ValueError(f"-c {configuration!r} is not in {plans}; it has {', '.join(configurations)}")
+    return name if name in configurations else None
 
 
 def _next_stage(plans: Path, configuration: str) -> str | None:
     """Configuration whose preprocessed data the next stage of a cascade is trained on, if any."""
     configurations = read_json(plans)["configurations"]
-    name = configurations.get(configuration, {}).get("next_stage")
-    while name is not None and "data_identifier" not in configurations[name]:
-        name = configurations[name]["inherits_from"]
-    return name
+    return _owner_of_data(configurations, configurations.get(configuration, {}).get("next_stage"))
 
 
 def _planner(plans: str, path: Path) -> str:

@@ -40,7 +40,6 @@ from refsam3d_nnunet.crossval.training import Training
 from refsam3d_nnunet.evaluation.extra import PACKAGES, crossval_extra
 
 FAILED, INTERRUPTED = 1, 130
-MEAN = "all"  # comparison.paired.ALL, which needs the extra packages
 POLL = {"local": 1.0, "slurm": 5.0}  # seconds between two looks at the jobs
 # What a job must see on whichever machine it runs.
 PASSED_ON = ("nnUNet_", "REFSAM3D_", "OMP_", "MKL_", "OPENBLAS_")
@@ -76,11 +75,8 @@ def run(
     executor = _executor(args)
     dataset = find_dataset(args.dataset)
     check_folds(numbers, dataset)
-    if len(methods) > 1 and MEAN in dataset.description()["labels"]:
-        raise ValueError(
-            f"A label is called {MEAN!r}, which names the mean over the classes when methods are "
-            f"compared; rename it in dataset.json, or give one of --trainers at a time"
-        )
+    if len(methods) > 1:
+        _check_labels(dataset)
     out = _folder(args.out or dataset.results / f"crossval_{args.configuration}")
     with exclusive(out / ".lock", f"the cross-validation in {out}"):
         try:
@@ -183,6 +179,17 @@ def _conclude(
         processes=args.processes,
         margin=args.margin,
     )
+
+
+def _check_labels(dataset: Dataset) -> None:
+    """Says before days of training that a label has the name of what is compared."""
+    from refsam3d_nnunet.comparison.paired import ALL
+
+    if ALL in dataset.description()["labels"]:
+        raise ValueError(
+            f"A label is called {ALL!r}, which names the mean over the classes when methods are "
+            f"compared; rename it in dataset.json, or give one of --trainers at a time"
+        )
 
 
 def _check_extra() -> None:

@@ -38,10 +38,9 @@ def find_cases(
     return sorted(predicted)
 
 
-def find_missing(prediction: Path, reference: Path, ending: str) -> list[str]:
-    """Names of the cases that have a ground truth and no prediction, sorted."""
-    predicted, truth = (_names(folder, ending) for folder in (prediction, reference))
-    return sorted(truth - predicted)
+def find_missing(cases: Sequence[str], reference: Path, ending: str) -> list[str]:
+    """Names of the cases that have a ground truth and are not among these, sorted."""
+    return sorted(_names(reference, ending) - set(cases))
 
 
 def folds_of(

@@ -90,7 +90,7 @@ def evaluate(
     limits = tolerances_of(labels, tolerance, tolerances or {})
     cases = find_cases(prediction, reference, labels.ending, allow_missing=allow_missing)
     fold_of = None if splits is None else folds_of(cases, splits, folds)
-    missing = find_missing(prediction, reference, labels.ending)
+    missing = find_missing(cases, reference, labels.ending)
     _check_writable(out)
     work = partial(
         _measure_case, prediction=prediction, reference=reference, labels=labels, tolerances=limits

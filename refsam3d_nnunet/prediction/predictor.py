@@ -222,9 +222,11 @@ class RefSAM3DPredictor(nnUNetPredictor):
     def _ask_for(self, heads: list[int]) -> None:
         """Gives nnU-Net the labels 1, 2, ... for these output channels."""
         regions = self._background is None  # nnU-Net knows regions by their lists
-        # Of regions the later covers the earlier: in the order of the training, so that a part is
-        # not lost below the whole.
-        self._order = sorted(range(len(heads)), key=heads.__getitem__ if regions else int)
+        self._order = list(range(len(heads)))
+        if regions:
+            # The later covers the earlier: in the order of the training a part is not lost below
+            # the whole.
+            self._order.sort(key=heads.__getitem__)
         self._heads = [heads[i] for i in self._order]
         values = [i + 1 for i in self._order]
         labels = {f"prompt {i}": [i, i] if regions else i for i in values}
