@@ -111,15 +111,26 @@ def _planner(plans: str, path: Path) -> str:
 def _check_cascade(
     plans: Path, configuration: str, methods: Sequence[Method], dataset: Dataset
 ) -> None:
+    """Refuses a stage without the predictions of the one before, of which every case has one."""
     previous = read_json(plans)["configurations"][configuration].get("previous_stage")
     for method in methods if previous else ():
         before = dataset.results / f"{method.name}__{previous}"
-        if not (before / "predicted_next_stage" / configuration).is_dir():
+        folder = before / "predicted_next_stage" / configuration
+        missing = _cases_in_folds(dataset) - {path.stem for path in folder.glob("*")}
+        if missing or not folder.is_dir():
+            which = f"; {len(missing)} cases have none, {min(missing)} for one" if missing else ""
             raise ValueError(
-                f"-c {configuration} needs the predictions of {previous}: run "
-                f"`refsam3d crossval {dataset.name} -c {previous} --trainers "
+                f"-c {configuration} needs the predictions of {previous} in {folder}{which}: run "
+                f"all folds of `refsam3d crossval {dataset.name} -c {previous} --trainers "
                 f"{method.trainer}:{method.plans}` first"
             )
+
+
+def _cases_in_folds(dataset: Dataset) -> set[str]:
+    """Cases of nnU-Net's splits; none before they are made."""
+    path = dataset.preprocessed / SPLITS
+    splits = read_json(path) if path.is_file() else []
+    return {str(case) for split in splits for part in split for case in split[part]}
 
 
 def _is_preprocessed(dataset: Dataset, folder: Path) -> bool:
@@ -162,9 +173,7 @@ def _make_splits(dataset: Dataset, folder: Path) -> None:
 
 def _tell_left_out(dataset: Dataset, folder: Path, display: Display) -> None:
     """Says which cases are in no fold, such as those added after the splits were made."""
-    splits = read_json(dataset.preprocessed / SPLITS)
-    in_folds = {str(case) for split in splits for part in split for case in split[part]}
-    left_out = sorted({path.stem for path in folder.glob("*.pkl")} - in_folds)
+    left_out = sorted({path.stem for path in folder.glob("*.pkl")} - _cases_in_folds(dataset))
     if left_out:
         display.line(
             f"WARNING: {len(left_out)} training cases are in no fold of "

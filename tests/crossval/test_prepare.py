@@ -100,7 +100,13 @@ def test_a_cascade_needs_its_first_stage(prepared, study):
     with pytest.raises(ValueError, match="refsam3d crossval Dataset902_Nothing -c 3d_lowres"):
         prepared(THEIRS, configuration="3d_cascade_fullres")
     lowres = study.results / "nnUNetTrainer__nnUNetPlans__3d_lowres"
-    (lowres / "predicted_next_stage" / "3d_cascade_fullres").mkdir(parents=True)
+    predicted = lowres / "predicted_next_stage" / "3d_cascade_fullres"
+    predicted.mkdir(parents=True)
+    for case in CASES[1:]:
+        (predicted / f"{case}.b2nd").touch()
+    with pytest.raises(ValueError, match=f"1 cases have none, {CASES[0]} for one"):
+        prepared(THEIRS, configuration="3d_cascade_fullres")
+    (predicted / f"{CASES[0]}.npz").touch()
     assert prepared(THEIRS, configuration="3d_cascade_fullres") == []
 
 
