@@ -21,8 +21,9 @@ from refsam3d_nnunet.plans import (
     new_block,
     task_of,
 )
-from refsam3d_nnunet.pretrained.load import settled
-from refsam3d_nnunet.text.bank import embed
+from refsam3d_nnunet.pretrained.load import hashes_of, settled
+from refsam3d_nnunet.text.bank import bank_of, embed
+from refsam3d_nnunet.text.names import given_phrases
 from refsam3d_nnunet.text.phrases import (
     background_of,
     phrase_bank,
@@ -171,6 +172,9 @@ class RefSAM3DPlanner(ExperimentPlanner):
         text = embed(phrases, encoder=self.block["text_encoder"], bank=bank)
         refuse_alike(self.classes, text.embedding.sentence, text.encoder_id)
         self.block["text_encoder"] = text.encoder_id
+        self.block["given_prompts"] = given_phrases(self.dataset_json, self.settings.prompts_file)
+        files = self.block["checkpoint"], self.block["decoder_checkpoint"]
+        self.block["weights_sha256"] = hashes_of(*files)
         plans["refsam3d"] = self.block
         plans["label_manager"] = "RefSAM3DLabelManager"
         self._fit_cascade(plans["configurations"])
@@ -179,6 +183,7 @@ class RefSAM3DPlanner(ExperimentPlanner):
         print(  # noqa: T201 - as nnU-Net's planners do
             f"RefSAM3D: prompts {[one.canonical for one in self.classes]}, {len(phrases)} phrases "
             f"in all; text encoder {text.encoder_id}, embeddings in "
-            f"{bank}; tuning mode {self.block['tuning']}; pretrained weights "
+            f"{bank_of(bank, text.encoder_id)}; tuning mode {self.block['tuning']}; "
+            f"pretrained weights "
             f"{self.block['checkpoint'] or 'NONE, name some in REFSAM3D_CHECKPOINT'}"
         )

@@ -4,10 +4,15 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 
 from refsam3d_nnunet.config import TUNING_MODES, preset_named
+
+PREFIX = "REFSAM3D_"
+# Read elsewhere: folder of weights, those of the container, of crossval's jobs and of the tests.
+_OTHERS = tuple(f"{PREFIX}{word}" for word in ("WEIGHTS", "CONTAINER_", "CROSSVAL_", "INSTALL_"))
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Reads the ``REFSAM3D_*`` variables; an empty one counts as not set.
 
     Raises:
-        ValueError: If a value is not one of those wanted; the message names the variable.
+        ValueError: If a value is not one of those wanted, or there is no variable of that name;
+            the message names the variable.
     """
+    _refuse_unknown(environ)
     read = _Variables(environ)
     return Settings(
         preset=read.text("REFSAM3D_PRESET"),
@@ -100,6 +107,18 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         slim_checkpoints=read.yes_or_no("REFSAM3D_SLIM_CHECKPOINTS"),
         backbone=read.path("REFSAM3D_BACKBONE"),
     )
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    known = [f"{PREFIX}{one.name.upper()}" for one in fields(Settings) if one.name != "family"]
+    for name in environ:
+        ours = name.startswith(PREFIX) and not name.startswith(_OTHERS)
+        if ours and name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.0)
+            raise ValueError(
+                f"There is no variable {name}, so it would be ignored; did you mean {near[0]}? "
+                f"There are {', '.join(known)}. Unset it."
+            )
 
 
 class _Variables:

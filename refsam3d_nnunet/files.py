@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 
+def remove_leftovers(path: Path) -> None:
+    """Removes what a process that was killed while it was :func:`replacing` ``path`` has left."""
+    for left in path.parent.glob(f".tmp.*.{path.name}"):
+        left.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside ``path``, and renames it to ``path`` if all went well.

@@ -1,11 +1,16 @@
 """What a training trains: any plan made ours, with its phrases and their embeddings."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from refsam3d_nnunet.environment import Settings
-from refsam3d_nnunet.plans import complete_plans
+from refsam3d_nnunet.plans import (
+    FOREIGN_PLAN_GB,
+    complete_plans,
+    resolved_configuration,
+)
 from refsam3d_nnunet.same_model import (
     architecture_of_folds,
     check_same_model,
@@ -14,7 +19,7 @@ from refsam3d_nnunet.same_model import (
 )
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.encoders import TextEmbedding
-from refsam3d_nnunet.text.names import given_phrases
+from refsam3d_nnunet.text.names import given_phrases, head_names
 from refsam3d_nnunet.text.phrases import phrase_bank, refuse_alike, training_phrases
 
 
@@ -43,6 +48,7 @@ def planned_model(
     settings: Settings,
     folder: Path,
     bank: Path,
+    ranks: int = 1,
 ) -> PlannedModel:
     """Completes a plan in place and embeds its phrases.
 
@@ -56,6 +62,7 @@ def planned_model(
         settings: What the environment asks for.
         folder: The model folder.
         bank: File of text embeddings.
+        ranks: GPUs that share a batch.
 
     Raises:
         ValueError: If plan, settings, labels or earlier folds contradict each other, or the text
@@ -67,16 +74,45 @@ def planned_model(
     given = given_phrases(dataset_json, settings.prompts_file)
     classes = phrases_of_folds(said, given, trained)
     known = architecture_of_folds(plans, configuration, trained)
-    block = complete_plans(plans, configuration, settings, classes, known)
+    if settings.prompts_file is None:
+        _refuse_other_phrases(plans.get("refsam3d", {}), given, head_names(dataset_json))
+    block = complete_plans(plans, configuration, settings, classes, known, ranks=ranks)
     text = embed(training_phrases(classes), encoder=block["text_encoder"], bank=bank)
     refuse_alike(classes, text.embedding.sentence, text.encoder_id)
     block["text"] = text.to_json()
     if trained:
+        if hashes := trained["refsam3d"].get("weights_sha256"):
+            block["weights_sha256"] = hashes
         check_same_model(plans, trained, configuration, folder)
     notes = []
+    batch = resolved_configuration(plans, configuration)["batch_size"]
+    wanted = block.get("planned_batch_size", batch)
+    if batch < wanted:
+        notes.append(
+            f"RefSAM3D: a batch of {batch} instead of the plan's {wanted}, which this network "
+            f"would need more than {FOREIGN_PLAN_GB} GB of a GPU for. Plans of RefSAM3DPlanner are "
+            f"made for it and are not cut."
+        )
     if classes != said:
         notes.append(
             "RefSAM3D: phrases are those of the folds that were trained before; this version of "
             "the package would choose others."
         )
     return PlannedModel(block, text.embedding, trained.get("refsam3d", {}).get("slim"), notes)
+
+
+def _refuse_other_phrases(
+    block: Mapping[str, Any], given: Mapping[str, Sequence[str]], heads: Sequence[str]
+) -> None:
+    """Refuses to train without the user's phrases that the plan was made with.
+
+    A phrase may be all that names a side: without it, left and right would be mirrored.
+    """
+    planned = block.get("given_prompts", given)
+    planned = {label: planned[label] for label in heads if label in planned}  # of a moved plan
+    if dict(given) != planned:
+        raise ValueError(
+            f"The plan was made with the phrases {planned}, and now dataset.json in "
+            f"nnUNet_preprocessed has {dict(given)}: set REFSAM3D_PROMPTS_FILE as for planning, or "
+            f"plan again, which copies dataset.json from nnUNet_raw."
+        )

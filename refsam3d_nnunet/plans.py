@@ -9,7 +9,9 @@ has a block of ours::
         "checkpoint": null | "path of the image encoder's weights",
         "family": null | "sam" | "vit",          # what that file holds
         "decoder_checkpoint": null | "path of weights with SAM's mask decoder",
+        "weights_sha256": {"checkpoint": ..., "decoder_checkpoint": ...},  # of these files
         "text_encoder": "minilm" | ...,
+        "given_prompts": {"label": ["phrase", ...]},  # the user's own when this was planned
         "schedule": {...},                       # see DEFAULT_SCHEDULE
         # by the trainer:
         "class_prompts": ["background", ...],    # canonical phrase of each output channel
@@ -20,6 +22,7 @@ has a block of ours::
     }
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -100,13 +103,16 @@ def complete_plans(
     settings: Settings,
     classes: Sequence[ClassPhrases],
     known: Json | None = None,
+    *,
+    ranks: int = 1,
 ) -> Json:
     """Makes any nnU-Net plan ours, in place, for one configuration.
 
     A plan of RefSAM3DPlanner is taken as it is, but for the schedule and the text encoder that
     the environment asks for. Any other plan, such as nnU-Net's default one, keeps patch and
     preprocessing, and gets our architecture for its patch; a batch made for a U-Net in 2D may be
-    cut to what fits the memory that nnU-Net plans for.
+    cut to what fits the memory that nnU-Net plans for, on each GPU. So does a configuration of
+    RefSAM3DPlanner whose architecture was taken out; its batch stays.
 
     Args:
         plans: Content of plans.json.
@@ -114,6 +120,7 @@ def complete_plans(
         settings: What the environment asks for.
         classes: Phrases of every output channel.
         known: Architecture block that such a plan gets in place of a new one.
+        ranks: GPUs that share a batch.
 
     Returns:
         Our block, which is part of ``plans``.
@@ -130,17 +137,19 @@ def complete_plans(
     if resolved.get("architecture", {}).get("network_class_name") != NETWORK_CLASS:
         own = plans["configurations"][configuration]
         own["architecture"] = known or architecture(
-            _design_for(resolved, settings, block["tuning"]),
+            _design_for(resolved, settings, block["tuning"], _preset_of_weights(plans)),
             decoder_checkpoint=block["decoder_checkpoint"],
         )
         _refuse_contradictions(block, network_config(own), settings)
-        own["batch_size"] = smaller_batch(
-            network_config(own),
-            task_of({**resolved, **own}, block["tuning"], classes),
-            resolved["batch_size"],
-            FOREIGN_PLAN_GB,
-        )
-        block["planned_batch_size"] = resolved["batch_size"]
+        if not planned:
+            block["planned_batch_size"] = resolved["batch_size"]
+            of_each = smaller_batch(
+                network_config(own),
+                task_of({**resolved, **own}, block["tuning"], classes),
+                math.ceil(resolved["batch_size"] / ranks),
+                FOREIGN_PLAN_GB,
+            )
+            own["batch_size"] = min(of_each * ranks, resolved["batch_size"])
     elif planned:
         _refuse_contradictions(block, network_config(resolved), settings)
         _refuse_other_patch(resolved, configuration)
@@ -190,8 +199,21 @@ def trained_task(configuration: Json, block: Json) -> Task:
     return task_of(configuration, block["tuning"], trained_classes(block))
 
 
-def _design_for(resolved: Json, settings: Settings, tuning: str) -> NetworkConfig:
-    preset = settings.preset or default_preset(resolved["patch_size"])
+def _preset_of_weights(plans: Json) -> str | None:
+    """Preset that pretrained weights were planned for, as another configuration has it."""
+    if not plans["refsam3d"].get("checkpoint"):
+        return None
+    for name in plans["configurations"]:
+        resolved = resolved_configuration(plans, name)
+        if resolved.get("architecture", {}).get("network_class_name") == NETWORK_CLASS:
+            return network_config(resolved).preset
+    return None
+
+
+def _design_for(
+    resolved: Json, settings: Settings, tuning: str, planned: str | None
+) -> NetworkConfig:
+    preset = settings.preset or planned or default_preset(resolved["patch_size"])
     return design_network(
         resolved["patch_size"],
         resolved["spacing"],

@@ -7,6 +7,7 @@ from typing import Any
 
 from refsam3d_nnunet.plans import (
     NETWORK_CLASS,
+    WEIGHT_FILES,
     family_of,
     network_config,
     resolved_configuration,
@@ -107,6 +108,11 @@ def check_same_model(plans: Json, trained: Json, configuration: str, folder: Pat
     ]
     if family_of(here) != family_of(there):
         differing.append(f"family of the weights: {family_of(there)} there, {family_of(here)} here")
+    differing += [
+        f"{key}: {there.get(key)} there, {here.get(key)} here"
+        for key in WEIGHT_FILES
+        if (there.get(key) is None) != (here.get(key) is None)
+    ]
     numbers, others = (network_config(one).to_json() for one in (mine, theirs))
     differing += [
         f"{key}: {others[key]!r} there, {numbers[key]!r} here"

@@ -99,7 +99,31 @@ def test_a_2d_batch_for_a_unet_is_cut_to_the_memory():
         "spacing": [1.0, 1.0],
         "batch_size": 12,
     }
+    of_two = copy.deepcopy(plans)
     assert completed(plans)["configurations"]["3d_fullres"]["batch_size"] == 9
+    complete_plans(of_two, "3d_fullres", Settings(), CLASSES, ranks=2)
+    assert of_two["configurations"]["3d_fullres"]["batch_size"] == 12, "six on each GPU"
+
+
+def test_a_batch_that_was_set_in_our_plan_is_never_cut():
+    plans = our_plans()
+    own = plans["configurations"]["3d_fullres"]
+    own |= {"batch_size": 40, "architecture": {"network_class_name": ""}}
+    assert completed(plans)["configurations"]["3d_fullres"]["batch_size"] == 40
+
+
+def test_a_network_designed_anew_fits_the_weights_that_were_planned(tmp_path):
+    plans = our_plans()
+    fullres = plans["configurations"]["3d_fullres"]
+    fullres["architecture"]["arch_kwargs"]["preset"] = "vit_b"
+    plans["refsam3d"] |= {"tuning": "adapter", "checkpoint": "sam_vit_b.pth", "family": "sam"}
+    plans["configurations"]["mine"] = {
+        "inherits_from": "3d_fullres",
+        "patch_size": [24, 48, 40],
+        "architecture": {"network_class_name": ""},
+    }
+    complete_plans(plans, "mine", Settings(), CLASSES)
+    assert network_config(plans["configurations"]["mine"]).preset == "vit_b"
 
 
 def test_our_own_plan_is_taken_as_it_is():
@@ -131,11 +155,18 @@ def test_environment_sets_the_learning_rate():
         ({"REFSAM3D_INITIAL_LR": "fast"}, "got 'fast'"),
         ({"REFSAM3D_PRESET": "vit_x"}, "Unknown preset 'vit_x'"),
         ({"REFSAM3D_TUNING": "lora"}, "REFSAM3D_TUNING is 'lora'; there are adapter"),
+        ({"REFSAM3D_EPOCHS": "5"}, "no variable REFSAM3D_EPOCHS.* did you mean REFSAM3D_NUM_EP"),
+        ({"REFSAM3D_PROMPT": "liver"}, "no variable REFSAM3D_PROMPT,.* mean REFSAM3D_PROMPTS"),
     ],
 )
 def test_wrong_variables_are_named(environ, message):
     with pytest.raises(ValueError, match=message):
         read_settings(environ)
+
+
+def test_variables_that_others_read_are_none_of_the_trainers():
+    others = ("WEIGHTS", "CONTAINER_INPUT", "CROSSVAL_FOLD", "INSTALL_SLURM")
+    assert read_settings({f"REFSAM3D_{name}": "x" for name in others}) == Settings()
 
 
 def test_tuning_needs_weights_and_scratch_has_none(tmp_path):

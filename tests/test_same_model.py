@@ -30,6 +30,18 @@ def test_folds_of_different_networks_do_not_mix(tmp_path):
         check_same_model(renamed, trained, "3d_fullres", tmp_path)
 
 
+@pytest.mark.parametrize("key", ["checkpoint", "decoder_checkpoint"])
+def test_folds_share_whether_they_start_from_weights(tmp_path, key):
+    trained = completed()
+    trained["refsam3d"][key] = "/there/sam.pth"
+    moved = copy.deepcopy(trained)
+    moved["refsam3d"][key] = "/here/sam.pth"
+    check_same_model(moved, trained, "3d_fullres", tmp_path)
+    moved["refsam3d"][key] = None
+    with pytest.raises(ValueError, match=f"{key}: /there/sam.pth there, None here"):
+        check_same_model(moved, trained, "3d_fullres", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("where", "key", "value"),
     [

@@ -17,7 +17,7 @@ from torch import nn
 
 from refsam3d_nnunet.asked_classes import show_asked_classes
 from refsam3d_nnunet.environment import read_settings
-from refsam3d_nnunet.files import write_json
+from refsam3d_nnunet.files import remove_leftovers, replacing, write_json
 from refsam3d_nnunet.loss import PromptMaskLoss
 from refsam3d_nnunet.memory import validation_samples
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
@@ -84,6 +84,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
             settings=self._settings,
             folder=Path(nnUNet_results) / plans["dataset_name"] / name,
             bank=Path(nnUNet_preprocessed) / plans["dataset_name"] / TEXT_BANK,
+            ranks=dist.get_world_size() if dist.is_initialized() else 1,
         )
         self.refsam3d: dict[str, Any] = model.block
         self._text, self._slim_before = model.text, model.slim
@@ -138,7 +139,9 @@ class RefSAM3DTrainer(nnUNetTrainer):
         apply_tuning(network, block["tuning"], block.get("family"))
         network.backbone.find = BackboneFinder(plans_manager.dataset_name)
         if not enable_deep_supervision:
-            show_asked_classes(network, block)
+            show_asked_classes(
+                network, block, next_stage=configuration_manager.configuration.get("next_stage")
+            )
         return network
 
     def initialize(self) -> None:
@@ -158,7 +161,13 @@ class RefSAM3DTrainer(nnUNetTrainer):
         files = self.refsam3d["checkpoint"], self.refsam3d["decoder_checkpoint"]
         if any(files) and not self._restoring:
             family = self.refsam3d.get("family") or "sam"
-            self._weights, summary = load_pretrained(network, *files, family)
+            planned = self.refsam3d.get("weights_sha256")
+            self._weights, summary = load_pretrained(network, *files, family, planned=planned)
+            decoder = self._weights.get("decoder", {})
+            self.refsam3d["weights_sha256"] = {
+                "checkpoint": self._weights.get("sha256"),
+                "decoder_checkpoint": decoder.get("sha256"),
+            }
             self.print_to_log_file(summary)
             self._slim_down()
         network.register_load_state_dict_post_hook(self._weights_taken_over)
@@ -178,10 +187,17 @@ class RefSAM3DTrainer(nnUNetTrainer):
         self.refsam3d["slim"] = self.my_init_kwargs["plans"]["refsam3d"]["slim"] = entry
 
     def save_checkpoint(self, filename: str) -> None:
-        """As nnU-Net does; among slim ones only the latest has the moments of the optimiser."""
-        slim = self._bare_network().backbone.slim
-        with moments_for(Path(filename), self.optimizer, slim=slim):
+        """As nnU-Net does, but whole or not at all: a kill leaves the one that was there.
+
+        Among slim ones only the latest has the moments of the optimiser.
+        """
+        path, slim = Path(filename), self._bare_network().backbone.slim
+        if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
+            return
+        remove_leftovers(path)
+        with moments_for(path, self.optimizer, slim=slim), replacing(path) as temporary:
+            super().save_checkpoint(str(temporary))
 
     def _weights_taken_over(self, *_: object) -> None:
         """Notes that other weights replaced those of the start: -pretrained_weights did it."""
@@ -280,7 +296,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
         else:
             self.print_to_log_file(
                 f"No label names a side: mirroring, in training and prediction, along {axes}. If "
-                f"one does, give it a phrase that says left or right."
+                f"one does, give it a phrase that says left or right, and plan again."
             )
         return rotation, dummy_2d, initial_patch_size, axes
 

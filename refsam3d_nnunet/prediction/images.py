@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from refsam3d_nnunet.orientation import orientation
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,30 @@ def read_volume(case: Case, trained: Sequence[str]) -> Volume:
             them stays as it is, as does every image if there is none.
 
     Raises:
-        ValueError: If it cannot be read, is not 3D, or its channels do not lie on each other.
+        ValueError: If it cannot be read, is not 3D, or its channels differ in size, spacing or
+            orientation.
     """
     images = [_read(file) for file in case.files]
     first = images[0]
+    code = _code(first)
     for file, image in zip(case.files, images, strict=True):
         if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
             raise ValueError(f"{file} is not one 3D image of numbers; use nnUNetv2_predict.")
+        if not _same_grid(image, first) or _code(image) != code:
+            raise ValueError(
+                f"{file} does not lie on {case.files[0]}: {image.GetSize()} voxels of "
+                f"{image.GetSpacing()} mm, stored as {_code(image)}, and {first.GetSize()} of "
+                f"{first.GetSpacing()}, stored as {code}."
+            )
         if not same_geometry(image, first):
-            raise ValueError(f"{file} does not lie on {case.files[0]}: sizes or geometry differ.")
-    code = orientation({"sitk_stuff": {"direction": first.GetDirection()}})
+            # nnU-Net too stacks channels as they are stored, in training and in prediction.
+            _log.warning(
+                "WARNING: %s has origin %s and direction %s, %s has %s and %s; taken as the latter",
+                file,
+                *(image.GetOrigin(), image.GetDirection(), case.files[0]),
+                *(first.GetOrigin(), first.GetDirection()),
+            )
+            image.CopyInformation(first)
     if code is None:
         raise ValueError(f"{case.files[0]} has the unusable direction {first.GetDirection()}.")
     wanted = code if not trained or code in trained else trained[0]
@@ -142,10 +159,19 @@ def same_geometry(one: SimpleITK.Image, other: SimpleITK.Image) -> bool:
     """Whether two images have the same size, origin, spacing and direction, but for rounding."""
     scale = min(other.GetSpacing())
     return (
-        one.GetSize() == other.GetSize()
-        and np.allclose(one.GetSpacing(), other.GetSpacing(), rtol=1e-4)
+        _same_grid(one, other)
         and np.allclose(one.GetOrigin(), other.GetOrigin(), rtol=0, atol=0.01 * scale)
         and np.allclose(one.GetDirection(), other.GetDirection(), atol=1e-3)
+    )
+
+
+def _code(image: SimpleITK.Image) -> str | None:
+    return orientation({"sitk_stuff": {"direction": image.GetDirection()}})
+
+
+def _same_grid(one: SimpleITK.Image, other: SimpleITK.Image) -> bool:
+    return one.GetSize() == other.GetSize() and np.allclose(
+        one.GetSpacing(), other.GetSpacing(), rtol=1e-4
     )
 
 

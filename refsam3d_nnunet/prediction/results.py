@@ -99,11 +99,14 @@ def write_more(
     regions = len(chances) == len(structures)
     if probabilities:
         back = [SimpleITK.GetArrayFromImage(volume.restored(one)) for one in chances]
-        np.savez_compressed(out / f"{case.name}.npz", probabilities=np.stack(back))
+        with replacing(out / f"{case.name}.npz") as temporary:
+            np.savez_compressed(temporary, probabilities=np.stack(back))
     if not masks:
         return
     folder = out / f"{case.name}_masks"
     folder.mkdir(exist_ok=True)
+    for old in folder.glob(f"[0-9]*_*{case.ending}"):  # of other prompts
+        old.unlink()
     for i, one in enumerate(structures):
         mask = chances[i] > 0.5 if regions else labels == one.value  # regions may overlap
         name = f"{one.value}_{re.sub(r'[^a-z0-9]+', '_', one.phrase.lower()).strip('_')[:60]}"

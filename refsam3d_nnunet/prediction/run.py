@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import SimpleITK
 import torch
 
-from refsam3d_nnunet.files import sha256_of, write_json
 from refsam3d_nnunet.plans import TEXT_BANK
 from refsam3d_nnunet.prediction.arguments import SIMILARITY, STEP_SIZE, is_step_size
 from refsam3d_nnunet.prediction.images import Case, find_cases, read_volume
 from refsam3d_nnunet.prediction.matching import checked_prompts
 from refsam3d_nnunet.prediction.predictor import RefSAM3DPredictor
+from refsam3d_nnunet.prediction.record import add_to_record, refuse_other_results, run_record
 from refsam3d_nnunet.prediction.results import (
     Structure,
     asked_structures,
@@ -30,11 +28,9 @@ from refsam3d_nnunet.prediction.results import (
     write_more,
 )
 
-RECORD = "refsam3d_prompts.json"
-
 _log = logging.getLogger(__name__)
 
-
+Json = dict[str, Any]
 Prompts = tuple[str, ...] | None  # None: all trained classes
 
 
@@ -60,6 +56,9 @@ def predict(args: argparse.Namespace) -> int:
         mirroring=not args.disable_tta,
     )
     jobs = jobs_of(find_cases(args.input, channels_of(predictor)), args.prompts, args.jobs)
+    _spare_images(jobs, args.input, args.output)
+    record = run_record(predictor, args, free=free)
+    refuse_other_results(record, jobs, args.output)
     args.output.mkdir(parents=True, exist_ok=True)
     how = {
         "bank": args.output / TEXT_BANK,
@@ -71,14 +70,13 @@ def predict(args: argparse.Namespace) -> int:
     }
     for warning in _warnings(structures.values()):
         _log.warning("WARNING: %s", warning)
-    record = _record(predictor, args, free=free) | {"images": {}}
     current = None
     for case, prompts in jobs.items():
         if prompts != current:
             predictor.set_prompts(prompts, **how)
             current = prompts
-        record["images"][case.name] = _predict_case(predictor, args, case, structures[prompts])
-        write_json(args.output / RECORD, record)
+        image = _predict_case(predictor, args, case, structures[prompts])
+        add_to_record(args.output, record, case, image)
         _log.info("%s: %s", case.name, "; ".join(one.phrase for one in structures[prompts]))
     return 0
 
@@ -149,7 +147,7 @@ def _predict_case(
     args: argparse.Namespace,
     case: Case,
     structures: Sequence[Structure],
-) -> dict[str, Any]:
+) -> Json:
     volume = read_volume(case, _orientations(predictor))
     wants_more = args.masks or args.save_probabilities
     labels, chances = predictor.segment(volume.array, volume.properties(), probabilities=wants_more)
@@ -203,12 +201,7 @@ def jobs_of(
     if file is None:
         same = None if prompts is None else tuple(checked_prompts(prompts))
         return dict.fromkeys(cases, same)
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no readable JSON ({error}).") from error
-    if not isinstance(content, Mapping) or not content:
-        raise ValueError(f'{file} must look like {{"case_1": ["liver", "left kidney"]}}.')
+    content = _read_jobs(file)
     jobs = {}
     for name, wanted in content.items():
         named = [case for case in cases if name in (case.name, *(f.name for f in case.files))]
@@ -220,27 +213,32 @@ def jobs_of(
         if not isinstance(wanted, list):
             raise ValueError(f"{file}: the prompts of {name!r} must be a list, got {wanted!r}.")
         try:
-            jobs[named[0]] = tuple(checked_prompts(wanted))
+            asked = tuple(checked_prompts(wanted))
         except ValueError as error:
             raise ValueError(f"{file}, image {name!r}: {error}") from error
+        if named[0] in jobs:
+            raise ValueError(f"{file} names the image {named[0].name!r} twice; once as {name!r}.")
+        jobs[named[0]] = asked
     return jobs
 
 
-def _record(
-    predictor: RefSAM3DPredictor, args: argparse.Namespace, *, free: bool
-) -> dict[str, Any]:
-    asked = {"similarity_threshold": args.similarity, "verbatim": args.verbatim}
-    return {
-        "asked": "prompts" if free else "all trained classes",
-        "model": str(args.model.resolve()),
-        "checkpoint_sha256": {
-            f"{path.parent.name}/{path.name}": sha256_of(path) for path in predictor.checkpoints
-        },
-        "text_encoder": predictor.block["text"],
-        **(asked if free else {}),
-        "step_size": predictor.tile_step_size,
-        "mirroring": predictor.use_mirroring and predictor.allowed_mirroring_axes,
-        "device": str(predictor.device),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("refsam3d_nnunet", "nnunetv2", "torch")},
-    }
+def _read_jobs(file: Path) -> Json:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no readable JSON ({error}).") from error
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f'{file} must look like {{"case_1": ["liver", "left kidney"]}}.')
+    return content
+
+
+def _spare_images(cases: Iterable[Case], source: Path, out: Path) -> None:
+    """Refuses to write among the images: over one of them, or where it would be taken for one."""
+    out = out.resolve()
+    targets = {out / f"{case.name}{case.ending}" for case in cases}
+    images = {file.resolve() for case in cases for file in case.files}
+    if out == source.resolve() or out in images or targets & images:
+        raise ValueError(
+            f"-o {out} is where the images lie, and a segmentation would take the place of an "
+            f"image, or be taken for one later: name another folder."
+        )

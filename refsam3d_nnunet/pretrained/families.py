@@ -29,12 +29,7 @@ def in_sam_form(state: Mapping[str, Tensor]) -> SamForm:
             finite.
     """
     state = {name: tensor.float() for name, tensor in _without_wrapping(state).items()}
-    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise ValueError(
-            f"The file holds infinite or undefined numbers in {listed(broken)}: it comes from a "
-            f"training that diverged, or was damaged. Nothing was copied."
-        )
+    _refuse_infinite(state)
     if {PATCH_KERNEL, _SAM_BLOCK} <= state.keys():
         return SamForm(SAM, state)
     vit = plain_vit(state)
@@ -47,7 +42,8 @@ def decoder_in_sam_form(state: Mapping[str, Tensor]) -> SamForm:
     """Prompt encoder and mask decoder of SAM, MedSAM, MobileSAM or LiteMedSAM.
 
     Raises:
-        ValueError: If the file holds no mask decoder of SAM's.
+        ValueError: If the file holds no mask decoder of SAM's, or numbers in it that are not
+            finite.
     """
     state = _without_wrapping(state)
     if _TRANSFORMER not in state:
@@ -57,9 +53,19 @@ def decoder_in_sam_form(state: Mapping[str, Tensor]) -> SamForm:
             f"or LiteMedSAM in REFSAM3D_DECODER_CHECKPOINT."
         )
     parts = {n: t.float() for n, t in state.items() if not n.startswith("image_encoder.")}
+    _refuse_infinite(parts)
     encoder = [name for name in state if name not in parts]
     ignored = dict.fromkeys(encoder, "only the decoder is taken from this file")
     return SamForm(SAM, parts, ignored=ignored)
+
+
+def _refuse_infinite(state: Mapping[str, Tensor]) -> None:
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ValueError(
+            f"The file holds infinite or undefined numbers in {listed(broken)}: it comes from a "
+            f"training that diverged, or was damaged. Nothing was copied."
+        )
 
 
 def _without_wrapping(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

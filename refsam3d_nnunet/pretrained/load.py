@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,6 @@ from refsam3d_nnunet.files import sha256_of
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.pretrained.checkpoint import read_checkpoint
 from refsam3d_nnunet.pretrained.families import decoder_in_sam_form, in_sam_form
-from refsam3d_nnunet.pretrained.report import LoadReport
 from refsam3d_nnunet.pretrained.sam import load_decoder, load_encoder
 from refsam3d_nnunet.pretrained.sam_encoder import preset_of
 from refsam3d_nnunet.pretrained.sam_form import SamForm
@@ -54,8 +53,27 @@ def settled(settings: Settings) -> Settings:
     return replace(settings, checkpoint=str(path.resolve()), preset=preset, family=_family_of(form))
 
 
+def hashes_of(encoder: str | None, decoder: str | None) -> dict[str, str | None]:
+    """SHA-256 of the files that pretrained weights are taken from, by their keys in the plan.
+
+    Args:
+        encoder: File of the image encoder, or None.
+        decoder: File of the mask decoder, or None.
+
+    Raises:
+        OSError: If one cannot be read.
+    """
+    files = {"checkpoint": encoder, "decoder_checkpoint": decoder}
+    return {key: sha256_of(file) if file else None for key, file in files.items()}
+
+
 def load_pretrained(
-    network: nn.Module, encoder: str | None, decoder: str | None, family: str | None
+    network: nn.Module,
+    encoder: str | None,
+    decoder: str | None,
+    family: str | None,
+    *,
+    planned: Mapping[str, str | None] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Copies pretrained weights into a network.
 
@@ -64,6 +82,8 @@ def load_pretrained(
         encoder: File with an image encoder, and maybe SAM's mask decoder; None for none.
         decoder: File whose mask decoder is taken instead; None for none.
         family: The family that was planned, sam or vit: it decides on what is tuned.
+        planned: What :func:`hashes_of` said when this was planned, or the first fold was trained;
+            None if nobody knows.
 
     Returns:
         What became of every tensor, with the files and their hashes, for the record; and a
@@ -71,30 +91,48 @@ def load_pretrained(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a file cannot be read, does not fit, or is of another family than planned.
-            The network is then as it was.
+        ValueError: If a file cannot be read, does not fit, is of another family than planned, or
+            is not the file that was. The network is then as it was.
     """
     target = dict(network.state_dict())
     parts = None if decoder is None else decoder_in_sam_form(_read(decoder, DECODER))
+    form = None if encoder is None else in_sam_form(_read(encoder, ENCODER))
+    hashes = hashes_of(encoder, decoder)
+    _refuse_others(planned or hashes, hashes, (encoder, decoder))
     if parts is not None:
         load_decoder(parts, {name: tensor.to("meta") for name, tensor in target.items()})
     record: dict[str, Any] = {"from": RANDOM}
     told = []
-    if encoder is not None:
-        form = in_sam_form(_read(encoder, ENCODER))
+    if form is not None:
         if _family_of(form) != family:
             raise ValueError(
                 f"{encoder} holds weights of the family {_family_of(form)!r}, and the plan was "
                 f"made for {family!r}: what is frozen differs. Plan again with {ENCODER} set."
             )
         report = load_encoder(form, target, decoder=parts is None)
-        record = _recorded(encoder, report)
+        record = {"from": str(encoder), "sha256": hashes["checkpoint"], **report.to_json()}
         told.append(report.summary())
     if parts is not None:
         report = load_decoder(parts, target)
-        record["decoder"] = _recorded(decoder, report)
+        sha256 = hashes["decoder_checkpoint"]
+        record["decoder"] = {"from": str(decoder), "sha256": sha256, **report.to_json()}
         told.append(report.summary())
     return record, "\n".join(told)
+
+
+def _refuse_others(
+    planned: Mapping[str, str | None],
+    hashes: Mapping[str, str | None],
+    files: tuple[str | None, str | None],
+) -> None:
+    for (key, found), file, variable in zip(hashes.items(), files, (ENCODER, DECODER), strict=True):
+        if planned.get(key) != found:
+            raise ValueError(
+                f"{variable}: {file} (SHA-256 {found}) is not what the plan, or the folds trained "
+                f"before, start from (SHA-256 {planned.get(key)}). Set the variable to that file, "
+                f"or unset it; or plan with this one, under a name of its own: "
+                f"'nnUNetv2_plan_experiment -pl RefSAM3DPlanner -overwrite_plans_name NAME'."
+            )
 
 
 def _encoder_of(path: Path, preset: str | None) -> tuple[SamForm, str]:
@@ -127,7 +165,3 @@ def _naming(what: str, call: Callable[[], _T]) -> _T:
         return call()
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{what}: {error}") from error
-
-
-def _recorded(path: str, report: LoadReport) -> dict[str, Any]:
-    return {"from": str(path), "sha256": sha256_of(Path(path)), **report.to_json()}

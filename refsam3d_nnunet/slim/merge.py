@@ -212,6 +212,7 @@ def run_merge(args: argparse.Namespace) -> tuple[str, int]:
     if args.checkpoints:
         raise ValueError(f"--checkpoints goes with a model folder, and {model} is none.")
     out = args.output or model
+    out.parent.mkdir(parents=True, exist_ok=True)
     if merge_checkpoint(model, out, folder=model.resolve().parent.parent):
         return f"{out}: self-contained now", 0
     if out == model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -80,16 +81,18 @@ def embed(phrases: Sequence[str], *, encoder: str = "auto", bank: Path | None = 
         encoder: Name as in :func:`~refsam3d_nnunet.text.encoders.load_text_encoder`. With "auto"
             a bank that exists decides; otherwise it must come from the encoder of that name, or
             from the same weights.
-        bank: File to look into and add to, made if missing; None to encode everything. If it
-            cannot be written, the result is still returned and a warning logged.
+        bank: File to look into and add to, made if missing; None to encode everything. If it is
+            of another encoder, a file beside it is. If it cannot be written, the result is still
+            returned and a warning logged.
 
     Raises:
         ValueError: If there is no phrase or an empty one, one is too long, or the bank is damaged
-            or of another encoder.
+            or of another version of the encoder.
         TextEncoderNotFoundError: If an encoder is needed and cannot be had; an OSError.
     """
     if not phrases or any(not phrase.strip() for phrase in phrases):
         raise ValueError(f"Wanted are phrases such as 'left kidney', got {list(phrases)}")
+    bank = None if bank is None else bank_of(bank, encoder)
     stored = read_bank(bank) if bank is not None and bank.exists() else None
     if stored is not None and not _is_of(stored, encoder):
         raise _other_encoder(bank, stored, f"the text encoder {encoder!r} is asked for")
@@ -111,6 +114,29 @@ def embed(phrases: Sequence[str], *, encoder: str = "auto", bank: Path | None = 
     if bank is not None:
         _store(bank, content)
     return _result(content, phrases, encoder_loaded=True)
+
+
+def bank_of(bank: Path, encoder: str) -> Path:
+    """The bank, or the file beside it of this encoder where the bank is of another one.
+
+    Plans of one data set may have different encoders: each keeps what it has encoded.
+
+    Args:
+        bank: File, which may be missing.
+        encoder: As for :func:`embed`.
+
+    Raises:
+        OSError: If the bank cannot be opened.
+        ValueError: If it is damaged.
+    """
+    name = canonical_id(encoder)
+    if not bank.exists():
+        return bank
+    stored = read_bank(bank)
+    if stored.encoder_id == name or _is_of(stored, encoder):  # of that name, maybe an older one
+        return bank
+    name = re.sub(r"[^\w.]+", "-", name).strip("-")[-80:]
+    return bank.with_name(f"{bank.stem}_{name}{bank.suffix}")
 
 
 def read_bank(path: Path) -> TextBank:
@@ -193,8 +219,8 @@ def _is_of(bank: TextBank, encoder: str) -> bool:
 def _other_encoder(path: Path | None, bank: TextBank, conflict: str) -> ValueError:
     return ValueError(
         f"The bank {path} was made by the text encoder {bank.encoder_id!r} (weights "
-        f"{bank.weights_sha256[:12]}), but {conflict}. Delete the file, choose another path, or "
-        f"ask for {bank.encoder_id!r}."
+        f"{bank.weights_sha256[:12]}), but {conflict}. Delete the file, or ask for "
+        f"{bank.encoder_id!r}."
     )
 
 

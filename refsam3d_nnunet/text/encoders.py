@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from refsam3d_nnunet.files import sha256_of
-from refsam3d_nnunet.weights.registry import revision_of
+from refsam3d_nnunet.weights.registry import REGISTRY, revision_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -173,9 +173,14 @@ def load_text_encoder(name: str, *, download: bool = True) -> TextEncoder:
 
 
 def canonical_id(name: str) -> str:
-    """Spells a name as ``TextEncoder.id`` does: "clip" as its hub id, a folder absolutely."""
-    if name in ("clip", MINILM_ID):
-        return CLIP_ID if name == "clip" else name
+    """Spells a name as ``TextEncoder.id`` does: "clip" as its hub id, a folder absolutely.
+
+    Names of `refsam3d weights list` count too; of short names the case does not.
+    """
+    entry = REGISTRY.get(name.lower())
+    name = entry.text_encoder or name if entry else name
+    if name.lower() in ("clip", MINILM_ID):
+        return CLIP_ID if name.lower() == "clip" else MINILM_ID
     folder = Path(name).expanduser()
     return str(folder.resolve()) if folder.is_dir() else name
 

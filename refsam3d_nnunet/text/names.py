@@ -24,16 +24,21 @@ _RIGHT = (
 )
 SIDES = dict.fromkeys(_LEFT.split(), "left") | dict.fromkeys(_RIGHT.split(), "right")
 INITIALS = {"l": "left", "r": "right", "lt": "left", "rt": "right", "sx": "left", "dx": "right"}
-TWINS = {"l": "r", "r": "l", "lt": "rt", "rt": "lt", "sx": "dx", "dx": "sx"}
+INITIALS |= {"li": "left", "re": "right", "left": "left", "right": "right"}
+TWINS = {"l": "r", "lt": "rt", "sx": "dx", "li": "re", "left": "right"}
+TWINS |= {right: left for left, right in TWINS.items()}
 
 _CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_SEPARATORS = re.compile(r"[\s_\-]+")
+_SEPARATORS = re.compile(r"(?:[\s_\-()\[\]]|[.,](?!\d))+")
 _SIDE_WORD = re.compile(rf"(?<![a-z])({'|'.join(SIDES)})(?![a-z])", re.IGNORECASE)
 # An initial written together with its structure: "lkidney", "lunglt", "kidney l1". A vowel behind
 # lt or rt says that the t is the structure's: "rtibia", but "rtkidney".
 _FUSED = (
     re.compile(r"(?P<initial>[lr]t(?![aeiou])|l|r)(?P<rest>.+)"),
     re.compile(r"(?P<rest>.+?)(?P<initial>lt|rt|l|r)(?P<number>\d*)"),
+    # A whole word too: "leftkidney", "kidneyright2".
+    re.compile(r"(?P<initial>left|right)(?P<rest>.+)"),
+    re.compile(r"(?P<rest>.+?)(?P<initial>left|right)(?P<number>\d*)"),
 )
 
 

@@ -214,6 +214,38 @@ def test_preprocessed_data_of_another_spacing_are_refused(make):
     trainer.configuration_manager.configuration["spacing"] = [1.5, 2.0, 1.0]
     with pytest.raises(ValueError, match="voxels.*nnUNetv2_preprocess -d 901 -plans_name"):
         check_spacing(trainer)
+    trainer.preprocessed_dataset_folder += "_of_no_one"
+    with pytest.raises(FileNotFoundError, match="no preprocessed cases in .*_of_no_one.* -c 3d_"):
+        check_spacing(trainer)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make, tmp_path, monkeypatch):
+    trainer, path = make(), tmp_path / "checkpoint_latest.pth"
+    trainer.initialize()
+    trainer.save_checkpoint(str(path))
+    before = path.read_bytes()
+    (tmp_path / f".tmp.of_one_that_was_killed.{path.name}").touch()
+
+    def killed(_: object, name: str) -> None:
+        Path(name).write_bytes(b"half of it")
+        raise OSError("disk is full")
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(OSError, match="disk is full"):
+        trainer.save_checkpoint(str(path))
+    assert [file.name for file in tmp_path.glob("*checkpoint*")] == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_the_phrases_of_the_plan_are_wanted_again(make, tmp_path, monkeypatch):
+    label = next(name for name, value in make().dataset_json["labels"].items() if value == 1)
+    plan = {"given_prompts": {label: ["left lobe"], "of a moved plan": ["spleen"]}}
+    with pytest.raises(ValueError, match=r"phrases .*left lobe.* has \{\}: set REFSAM3D_PROMPTS_F"):
+        make(plan=plan)
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps({label: "left lobe"}))
+    monkeypatch.setenv("REFSAM3D_PROMPTS_FILE", str(file))
+    assert make(plan=plan).refsam3d["class_prompts"][1] == "left lobe"
 
 
 def test_labels_that_the_text_encoder_reads_alike_are_refused(make):

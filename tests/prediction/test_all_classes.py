@@ -54,9 +54,13 @@ def voxels(path: Path) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
-def predict(model: Path, source: Path, out: Path, *options: str) -> dict:
+def run(model: Path, source: Path, out: Path, *options: str) -> int:
     fixed = ["-i", str(source), "-o", str(out), "-m", str(model), "-device", "cpu"]
-    assert cli.main(["predict", *fixed, *options]) == 0
+    return cli.main(["predict", *fixed, *options])
+
+
+def predict(model: Path, source: Path, out: Path, *options: str) -> dict:
+    assert run(model, source, out, *options) == 0
     return json.loads((out / "refsam3d_prompts.json").read_text())
 
 
@@ -128,6 +132,39 @@ def test_speed_options_are_those_of_nnunet(model, tmp_path, options, how, record
     assert np.array_equal(labels, stock(model, **how))
     assert not np.array_equal(labels, stock(model)), "the option does something"
     assert (record["step_size"], record["mirroring"]) == recorded
+
+
+@pytest.mark.parametrize("model", ["labels"], indirect=True)
+def test_images_are_not_written_over(model, tmp_path, capsys):
+    path = saved(tmp_path / "x.mha")
+    before = path.read_bytes()
+    for source in (path, tmp_path):
+        assert run(model, source, tmp_path) == 2
+        assert "take the place of an image" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("model", ["labels"], indirect=True)
+def test_a_second_run_adds_to_the_record(model, tmp_path, capsys):
+    out = tmp_path / "out"
+    x, y = (saved(tmp_path / f"{name}.mha") for name in "xy")
+    asked = ["--prompt", "left kidney", "--masks", "--save-probabilities"]
+    first = predict(model, x, out, *asked)
+    both = predict(model, y, out, *asked)
+    assert both["images"]["x"] == first["images"]["x"]
+    assert set(both["images"]) == {"x", "y"}
+    assert run(model, y, out, *asked, "-step_size", "1") == 2
+    message = capsys.readouterr().err
+    assert "tells of 1 images that this run does not predict, 'x' for one" in message
+    assert "other settings (step_size)" in message
+    predict(model, x, tmp_path / "alone", *asked)
+    record = predict(
+        model, x, tmp_path / "alone", "--prompt", "right kidney", "--masks", "-step_size", "1"
+    )
+    assert record["step_size"] == 1, "nothing of the first run stays"
+    masks = [file.name for file in (tmp_path / "alone" / "x_masks").iterdir()]
+    assert masks == ["1_right_kidney.mha"]
 
 
 def test_an_image_stored_otherwise_shows_the_same_anatomy(model, tmp_path):

@@ -62,6 +62,7 @@ def test_a_folder_that_is_no_model(tmp_path, capsys):
         ('{"a": "liver"}', "the prompts of 'a' must be a list, got 'liver'"),
         ('{"a": [1]}', "image 'a': A prompt must be a phrase such as 'left kidney', got 1"),
         ('{"a": []}', "image 'a': There is no prompt"),
+        ('{"a": ["liver"], "a_0000.nii.gz": ["spleen"]}', "the image 'a' twice; once as 'a_0000"),
         ('{"a": ["liver", "Liver"]}', "image 'a': The prompt 'Liver' is there twice"),
     ],
 )

@@ -81,6 +81,22 @@ def test_channels_belong_together(tmp_path):
     assert not np.array_equal(array[0], array[1])
 
 
+def test_channels_lie_where_the_first_does(tmp_path, caplog):
+    """As in nnU-Net, which stacks them as they are stored."""
+    first, second = image(seed=1), image(seed=2)
+    second.SetOrigin([x + 0.3 for x in first.GetOrigin()])
+    for channel, one in enumerate((first, second)):
+        sitk.WriteImage(one, str(tmp_path / f"a_{channel:04d}.nii.gz"))
+    (case,) = find_cases(tmp_path, 2)
+    volume = read_volume(case, [])
+    assert np.array_equal(volume.array[1], sitk.GetArrayFromImage(second).astype(np.float32))
+    assert "a_0001.nii.gz has origin" in caplog.text
+    second.SetSpacing([2 * x for x in first.GetSpacing()])
+    sitk.WriteImage(second, str(tmp_path / "a_0001.nii.gz"))
+    with pytest.raises(ValueError, match=r"a_0001.nii.gz does not lie on .*a_0000.nii.gz: \("):
+        read_volume(case, [])
+
+
 def test_a_dicom_series_is_one_image(tmp_path):
     folder = tmp_path / "series"
     folder.mkdir()

@@ -10,8 +10,9 @@ from timm.models.vision_transformer import VisionTransformer
 
 from refsam3d_nnunet.config import NetworkConfig
 from refsam3d_nnunet.environment import Settings
+from refsam3d_nnunet.files import sha256_of
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
-from refsam3d_nnunet.pretrained.load import RANDOM, load_pretrained, settled
+from refsam3d_nnunet.pretrained.load import RANDOM, hashes_of, load_pretrained, settled
 from tests.pretrained.sam_states import sam_state
 
 SMALL = {"embed_dim": 24, "depth": 3, "num_heads": 2}
@@ -164,6 +165,32 @@ def test_a_file_of_another_family_than_planned_is_refused(sam_file):
     """What is frozen was planned: tables that a plain ViT lacks would stay zero for ever."""
     with pytest.raises(ValueError, match="family 'sam', and the plan was made for 'vit'"):
         load_pretrained(_network(), str(sam_file), None, "vit")
+
+
+def test_another_file_than_planned_is_refused(sam_file, tmp_path):
+    planned = hashes_of(str(sam_file), None)
+    assert planned == {"checkpoint": sha256_of(sam_file), "decoder_checkpoint": None}
+    load_pretrained(_network(), str(sam_file), None, "sam", planned=planned)
+    moved = sam_file.rename(tmp_path / "moved.pth")
+    load_pretrained(_network(), str(moved), None, "sam", planned=planned)
+
+    other = sam_state()
+    other["image_encoder.neck.1.bias"] += 1
+    torch.save(other, moved)
+    network = _network()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(ValueError, match="CHECKPOINT: .*moved.pth .*start from") as refused:
+        load_pretrained(network, str(moved), None, "sam", planned=planned)
+    assert planned["checkpoint"] in str(refused.value)
+    assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+
+
+def test_a_decoder_with_numbers_that_are_not_finite(tmp_path):
+    state = sam_state()
+    state["mask_decoder.transformer.norm_final_attn.weight"][0] = torch.nan
+    torch.save(state, tmp_path / "nan.pth")
+    with pytest.raises(ValueError, match="REFSAM3D_DECODER.*undefined numbers in .*norm_f"):
+        settled(Settings(decoder_checkpoint=str(tmp_path / "nan.pth")))
 
 
 def test_two_bad_files_leave_the_network_as_it_was(sam_file, tmp_path):

@@ -239,6 +239,7 @@ def test_export_of_a_folder_that_is_no_model(tmp_path):
 
 def test_commands(model, tmp_path):
     path, out = model / "fold_0" / FINAL, tmp_path / "out.pth"
+    out = out.parent / "new folder" / out.name
     assert run("merge", path, "-o", out) == (f"{out}: self-contained now", 0)
     assert BACKBONE_HASH in weights_of(path)
     assert "a copy, as" in run("merge", out, "-o", tmp_path / "copy.pth")[0]

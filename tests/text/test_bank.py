@@ -11,7 +11,7 @@ import pytest
 
 from refsam3d_nnunet.text import bank as bank_module
 from refsam3d_nnunet.text.bank import TextBank, embed, read_bank, write_bank
-from refsam3d_nnunet.text.encoders import TextEmbedding, local_folder, weights_sha256
+from refsam3d_nnunet.text.encoders import CLIP_ID, TextEmbedding, local_folder, weights_sha256
 
 DIM = 5
 
@@ -110,10 +110,20 @@ def test_no_phrase(phrases, encoder):
         embed(phrases, encoder="letters")
 
 
-def test_a_bank_of_another_encoder(encoder, no_encoder, path):
+def test_each_encoder_has_a_bank(encoder, no_encoder, path):
     embed(["liver"], encoder="letters", bank=path)
+    before = path.read_bytes()
+    encoder.id, encoder.weights_sha256 = CLIP_ID, "cd" * 32
+    embed(["liver"], encoder="clip", bank=path)
+    other = path.with_name("bank_openai-clip-vit-base-patch16.npz")
+    assert sorted(path.parent.iterdir()) == sorted([path, other])
+    assert path.read_bytes() == before
     no_encoder()
-    with pytest.raises(ValueError, match="bank.npz was made by .*'letters'.*'clip' is asked.*Del"):
+    for name, of in (("letters", "letters"), ("clip", CLIP_ID), ("auto", "letters")):
+        assert embed(["liver"], encoder=name, bank=path).encoder_id == of
+
+    other.write_bytes(before)
+    with pytest.raises(ValueError, match="patch16.npz was made by .*'letters'.*'clip' is asked.*D"):
         embed(["liver"], encoder="clip", bank=path)
 
 

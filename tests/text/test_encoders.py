@@ -16,6 +16,7 @@ from refsam3d_nnunet.text.encoders import (
     CLIP_ID,
     TextEmbedding,
     TextEncoderNotFoundError,
+    canonical_id,
     load_text_encoder,
     local_folder,
     weights_sha256,
@@ -254,3 +255,17 @@ def test_importing_the_module_is_light():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CLIP", "openai/clip-vit-base-patch16"),
+        ("clip_vit_b16", "openai/clip-vit-base-patch16"),
+        ("clip_vit_b32", "openai/clip-vit-base-patch32"),
+        ("MiniLM", "minilm"),
+        ("Some/Model", "Some/Model"),
+    ],
+)
+def test_names_of_the_registry_count_and_the_case_of_short_ones_does_not(name, meant):
+    assert canonical_id(name) == meant

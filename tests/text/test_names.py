@@ -27,6 +27,7 @@ from refsam3d_nnunet.text.names import class_prompts, clean_label_name, head_nam
         ("label_of_the_liver", "label of the liver"),
         ("background", "background"),
         ("Atrium_dextrum", "right atrium"),
+        ("lesion_of_0.5_mm", "lesion of 0.5 mm"),
         ("Niere_links", "left niere"),
         ("rein_droit", "right rein"),
     ],
@@ -124,6 +125,11 @@ def test_initials_count_when_their_twin_is_there():
         ("LV", "RV", ["left v", "right v"]),
         ("ltibia", "rtibia", ["left tibia", "right tibia"]),
         ("ltkidney", "rtkidney", ["left kidney", "right kidney"]),
+        ("kidneyleft", "kidneyright", ["left kidney", "right kidney"]),
+        ("LEFTKIDNEY", "RIGHTKIDNEY", ["left kidney", "right kidney"]),
+        ("Kidney(L)", "Kidney(R)", ["left kidney", "right kidney"]),
+        ("Kidney.L", "Kidney.R", ["left kidney", "right kidney"]),
+        ("Niere_li", "Niere_re", ["left niere", "right niere"]),
     ],
 )
 def test_initials_written_together_with_the_name_count_beside_their_twin(one, two, phrases):
