@@ -172,7 +172,8 @@ class RefSAM3DPlanner(ExperimentPlanner):
         text = embed(phrases, encoder=self.block["text_encoder"], bank=bank)
         refuse_alike(self.classes, text.embedding.sentence, text.encoder_id)
         self.block["text_encoder"] = text.encoder_id
-        self.block["given_prompts"] = given_phrases(self.dataset_json, self.settings.prompts_file)
+        given = given_phrases(self.dataset_json, self.settings.prompts_file)
+        self.block["given_prompts"] = {"dataset": self.dataset_name, "prompts": given}
         files = self.block["checkpoint"], self.block["decoder_checkpoint"]
         self.block["weights_sha256"] = hashes_of(*files)
         plans["refsam3d"] = self.block

@@ -84,7 +84,7 @@ def weights_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Reads the ``REFSAM3D_*`` variables; an empty one counts as not set.
+    """Reads the ``REFSAM3D_*`` variables; one of these that is empty counts as not set.
 
     Raises:
         ValueError: If a value is not one of those wanted, or there is no variable of that name;

@@ -19,7 +19,7 @@ from refsam3d_nnunet.same_model import (
 )
 from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.encoders import TextEmbedding
-from refsam3d_nnunet.text.names import given_phrases, head_names
+from refsam3d_nnunet.text.names import given_phrases
 from refsam3d_nnunet.text.phrases import phrase_bank, refuse_alike, training_phrases
 
 
@@ -75,7 +75,7 @@ def planned_model(
     classes = phrases_of_folds(said, given, trained)
     known = architecture_of_folds(plans, configuration, trained)
     if settings.prompts_file is None:
-        _refuse_other_phrases(plans.get("refsam3d", {}), given, head_names(dataset_json))
+        _refuse_lost_phrases(plans, given)
     block = complete_plans(plans, configuration, settings, classes, known, ranks=ranks)
     text = embed(training_phrases(classes), encoder=block["text_encoder"], bank=bank)
     refuse_alike(classes, text.embedding.sentence, text.encoder_id)
@@ -101,18 +101,19 @@ def planned_model(
     return PlannedModel(block, text.embedding, trained.get("refsam3d", {}).get("slim"), notes)
 
 
-def _refuse_other_phrases(
-    block: Mapping[str, Any], given: Mapping[str, Sequence[str]], heads: Sequence[str]
-) -> None:
+def _refuse_lost_phrases(plans: dict[str, Any], given: Mapping[str, Sequence[str]]) -> None:
     """Refuses to train without the user's phrases that the plan was made with.
 
-    A phrase may be all that names a side: without it, left and right would be mirrored.
+    A phrase may be all that names a side: without it, left and right would be mirrored. A plan
+    that was moved here from another data set says nothing of this one's.
     """
-    planned = block.get("given_prompts", given)
-    planned = {label: planned[label] for label in heads if label in planned}  # of a moved plan
-    if dict(given) != planned:
+    planned = plans.get("refsam3d", {}).get("given_prompts", {})
+    if planned.get("dataset") != plans["dataset_name"]:
+        return
+    lost = {name: said for name, said in planned["prompts"].items() if given.get(name) != said}
+    if lost:
         raise ValueError(
-            f"The plan was made with the phrases {planned}, and now dataset.json in "
-            f"nnUNet_preprocessed has {dict(given)}: set REFSAM3D_PROMPTS_FILE as for planning, or "
-            f"plan again, which copies dataset.json from nnUNet_raw."
+            f"The plan was made with the phrases {lost}, and dataset.json in nnUNet_preprocessed "
+            f"has {dict(given)}: set REFSAM3D_PROMPTS_FILE as for planning, or plan again, which "
+            f"copies dataset.json from nnUNet_raw."
         )

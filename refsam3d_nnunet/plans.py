@@ -11,7 +11,8 @@ has a block of ours::
         "decoder_checkpoint": null | "path of weights with SAM's mask decoder",
         "weights_sha256": {"checkpoint": ..., "decoder_checkpoint": ...},  # of these files
         "text_encoder": "minilm" | ...,
-        "given_prompts": {"label": ["phrase", ...]},  # the user's own when this was planned
+        # the user's own when this was planned:
+        "given_prompts": {"dataset": "DatasetXXX_Name", "prompts": {"label": ["phrase", ...]}},
         "schedule": {...},                       # see DEFAULT_SCHEDULE
         # by the trainer:
         "class_prompts": ["background", ...],    # canonical phrase of each output channel

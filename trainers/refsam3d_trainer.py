@@ -84,7 +84,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
             settings=self._settings,
             folder=Path(nnUNet_results) / plans["dataset_name"] / name,
             bank=Path(nnUNet_preprocessed) / plans["dataset_name"] / TEXT_BANK,
-            ranks=dist.get_world_size() if dist.is_initialized() else 1,
+            ranks=dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1,
         )
         self.refsam3d: dict[str, Any] = model.block
         self._text, self._slim_before = model.text, model.slim

@@ -57,7 +57,7 @@ def refuse_other_results(record: Json, cases: Iterable[Case], out: Path) -> None
     Raises:
         ValueError: If other images were predicted there, with other settings.
     """
-    there = _read_record(out)
+    there = read_record(out)
     staying = sorted(set(there["images"]) - {case.name for case in cases})
     ours, theirs = _settings(record), _settings(there)
     other = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
@@ -69,21 +69,27 @@ def refuse_other_results(record: Json, cases: Iterable[Case], out: Path) -> None
         )
 
 
-def add_to_record(out: Path, record: Json, case: Case, image: Json) -> None:
-    """Records one image beside those that runs with the same settings have recorded there.
+def add_to_record(out: Path, record: Json, images: Json, cases: Iterable[Case]) -> None:
+    """Records images beside those that runs with the same settings have recorded there.
 
     Args:
         out: Folder of the results.
         record: Of this run.
-        case: The image.
-        image: What is said of it.
+        images: What is said of all that it has predicted so far. Should another process, which
+            predicts other images into the folder, write at the same moment, the next call mends it.
+        cases: All images that it predicts.
+
+    Raises:
+        ValueError: If a run with other settings has begun to write there.
     """
-    there = _read_record(out)  # each time: another process may predict other images into it
+    refuse_other_results(record, cases, out)
+    there = read_record(out)
     before = there["images"] if _settings(there) == _settings(record) else {}
-    write_json(out / RECORD, record | {"images": before | {case.name: image}})
+    write_json(out / RECORD, record | {"images": before | images})
 
 
-def _read_record(out: Path) -> Json:
+def read_record(out: Path) -> Json:
+    """The record of a folder, with no images if it has none."""
     file = out / RECORD
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"images": {}}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,7 @@ def write_more(
     structures: Sequence[Structure],
     masks: bool,
     probabilities: bool,
+    before: Mapping[str, Any],
 ) -> None:
     """Writes probabilities and masks.
 
@@ -92,6 +93,7 @@ def write_more(
         structures: What was asked for.
         masks: Whether a mask of each is wanted.
         probabilities: Whether ``chances`` are wanted.
+        before: What the folder's record says of the image, whose masks are replaced.
 
     Raises:
         OSError: If a file cannot be written.
@@ -105,13 +107,18 @@ def write_more(
         return
     folder = out / f"{case.name}_masks"
     folder.mkdir(exist_ok=True)
-    for old in folder.glob(f"[0-9]*_*{case.ending}"):  # of other prompts
-        old.unlink()
+    for one in before.get("prompts") or before.get("classes") or ():
+        name = _mask_name(one["value"], one.get("prompt") or one["canonical"])
+        (folder / f"{name}{case.ending}").unlink(missing_ok=True)
     for i, one in enumerate(structures):
         mask = chances[i] > 0.5 if regions else labels == one.value  # regions may overlap
-        name = f"{one.value}_{re.sub(r'[^a-z0-9]+', '_', one.phrase.lower()).strip('_')[:60]}"
+        name = _mask_name(one.value, one.phrase)
         image = volume.restored(mask.astype(np.uint8))
         write_image(image, folder / f"{name}{case.ending}")
+
+
+def _mask_name(value: int, phrase: str) -> str:
+    return f"{value}_{re.sub(r'[^a-z0-9]+', '_', phrase.lower()).strip('_')[:60]}"
 
 
 def write_image(image: SimpleITK.Image, path: Path) -> None:

@@ -17,7 +17,12 @@ from refsam3d_nnunet.prediction.arguments import SIMILARITY, STEP_SIZE, is_step_
 from refsam3d_nnunet.prediction.images import Case, find_cases, read_volume
 from refsam3d_nnunet.prediction.matching import checked_prompts
 from refsam3d_nnunet.prediction.predictor import RefSAM3DPredictor
-from refsam3d_nnunet.prediction.record import add_to_record, refuse_other_results, run_record
+from refsam3d_nnunet.prediction.record import (
+    add_to_record,
+    read_record,
+    refuse_other_results,
+    run_record,
+)
 from refsam3d_nnunet.prediction.results import (
     Structure,
     asked_structures,
@@ -70,13 +75,13 @@ def predict(args: argparse.Namespace) -> int:
     }
     for warning in _warnings(structures.values()):
         _log.warning("WARNING: %s", warning)
-    current = None
+    current, images = None, {}
     for case, prompts in jobs.items():
         if prompts != current:
             predictor.set_prompts(prompts, **how)
             current = prompts
-        image = _predict_case(predictor, args, case, structures[prompts])
-        add_to_record(args.output, record, case, image)
+        images[case.name] = _predict_case(predictor, args, case, structures[prompts])
+        add_to_record(args.output, record, images, jobs)
         _log.info("%s: %s", case.name, "; ".join(one.phrase for one in structures[prompts]))
     return 0
 
@@ -163,6 +168,7 @@ def _predict_case(
             structures=structures,
             masks=args.masks,
             probabilities=args.save_probabilities,
+            before=read_record(args.output)["images"].get(case.name, {}),
         )
     return image_record(case, volume, structures, labels)
 

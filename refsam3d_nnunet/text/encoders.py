@@ -194,22 +194,22 @@ def local_folder(name: str) -> Path | None:
     Returns:
         The folder; None if there is none, or it holds no weights.
     """
+    name = canonical_id(name)
     if name == MINILM_ID:
         package = importlib.util.find_spec(MINILM_PACKAGE)  # finds, and does not import
         if package is None or not package.submodule_search_locations:
             return None
         folder = Path(package.submodule_search_locations[0], "model")
-    elif Path(canonical_id(name)).is_dir():
-        folder = Path(canonical_id(name))
+    elif Path(name).is_dir():
+        folder = Path(name)
     elif _looks_like_path(name):
         return None
     else:
         from huggingface_hub import snapshot_download
 
         try:
-            hub_id = canonical_id(name)
-            revision = revision_of(hub_id)
-            folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+            revision = revision_of(name)
+            folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
         except (OSError, ValueError):  # not in the cache; not a hub id at all
             return None
     return folder if (folder / "config.json").is_file() and _weight_files(folder) else None

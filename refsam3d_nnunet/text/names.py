@@ -207,7 +207,8 @@ def _readings(words: list[str]) -> Iterator[tuple[list[str], list[str]]]:
     """Ways to read an initial in a name: the words of the other side's name, and what this says."""
     for i, word in enumerate(words):
         before, after = words[:i], words[i + 1 :]
-        if word in TWINS:
+        # Alone they are no sides, but organs: LI is an intestine, RE a rectum.
+        if word in TWINS and (len(words) > 1 or word not in ("li", "re")):
             yield [*before, TWINS[word], *after], [*before, INITIALS[word], *after]
         for found in filter(None, (pattern.fullmatch(word) for pattern in _FUSED)):
             parts = {"number": "", **found.groupdict()}

@@ -197,8 +197,7 @@ def _from_hub(entry: Entry, source: Hub, from_file: Path | None) -> Path:
 def _locked(path: Path) -> Iterator[None]:
     """Keeps other processes from fetching the same file; they wait, and find it here."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Others who share the folder may wait for it too, as far as the umask lets them.
-    lock = FileLock(path.with_name(f".{path.name}.lock"), mode=0o666)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -238,8 +238,11 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make, tmp_pat
 
 
 def test_the_phrases_of_the_plan_are_wanted_again(make, tmp_path, monkeypatch):
-    label = next(name for name, value in make().dataset_json["labels"].items() if value == 1)
-    plan = {"given_prompts": {label: ["left lobe"], "of a moved plan": ["spleen"]}}
+    first = make()
+    label = next(name for name, value in first.dataset_json["labels"].items() if value == 1)
+    prompts = {"dataset": first.plans_manager.dataset_name, "prompts": {label: ["left lobe"]}}
+    plan = {"given_prompts": prompts}
+    make(plan={"given_prompts": prompts | {"dataset": "Dataset001_WhereItWasMovedFrom"}})
     with pytest.raises(ValueError, match=r"phrases .*left lobe.* has \{\}: set REFSAM3D_PROMPTS_F"):
         make(plan=plan)
     file = tmp_path / "prompts.json"

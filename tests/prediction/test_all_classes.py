@@ -159,12 +159,13 @@ def test_a_second_run_adds_to_the_record(model, tmp_path, capsys):
     assert "tells of 1 images that this run does not predict, 'x' for one" in message
     assert "other settings (step_size)" in message
     predict(model, x, tmp_path / "alone", *asked)
+    (tmp_path / "alone" / "x_masks" / "1_left_kidney_corrected.mha").touch()  # by the user
     record = predict(
         model, x, tmp_path / "alone", "--prompt", "right kidney", "--masks", "-step_size", "1"
     )
     assert record["step_size"] == 1, "nothing of the first run stays"
-    masks = [file.name for file in (tmp_path / "alone" / "x_masks").iterdir()]
-    assert masks == ["1_right_kidney.mha"]
+    masks = {file.name for file in (tmp_path / "alone" / "x_masks").iterdir()}
+    assert masks == {"1_right_kidney.mha", "1_left_kidney_corrected.mha"}
 
 
 def test_an_image_stored_otherwise_shows_the_same_anatomy(model, tmp_path):

@@ -269,3 +269,7 @@ def test_importing_the_module_is_light():
 )
 def test_names_of_the_registry_count_and_the_case_of_short_ones_does_not(name, meant):
     assert canonical_id(name) == meant
+
+
+def test_a_short_name_in_capitals_is_found():
+    assert local_folder("MiniLM") == local_folder("minilm") is not None

@@ -143,6 +143,11 @@ def test_a_vertebra_beside_a_rib_is_no_pair_of_sides():
     assert class_prompts({"labels": labels})[1:] == ["l1", "r1", "liver", "lung"]
 
 
+def test_organs_of_two_letters_are_no_sides():
+    labels = {"background": 0, "LI": 1, "RE": 2}
+    assert class_prompts({"labels": labels})[1:] == ["li", "re"]
+
+
 def test_initials_alone_stay():
     labels = {"background": 0, "Parotid_L": 1, "Lens_R": 2}
     assert class_prompts({"labels": labels})[1:] == ["parotid l", "lens r"]
