@@ -126,7 +126,7 @@ def _refuse_others(
     files: tuple[str | None, str | None],
 ) -> None:
     for (key, found), file, variable in zip(hashes.items(), files, (ENCODER, DECODER), strict=True):
-        if planned.get(key) != found:
+        if planned.get(key) not in (None, found):  # None in a plan edited by hand
             raise ValueError(
                 f"{variable}: {file} (SHA-256 {found}) is not what the plan, or the folds trained "
                 f"before, start from (SHA-256 {planned.get(key)}). Set the variable to that file, "

@@ -118,8 +118,6 @@ def make(planned, monkeypatch):
     def _make(fold: int = 0, *, plan: dict | None = None, labels: dict | None = None):
         torch.manual_seed(fold)
         plans = json.loads((folder / "RefSAM3DPlans.json").read_text())
-        if plan and "checkpoint" in plan:
-            plans["refsam3d"].pop("weights_sha256")  # of no file
         plans["refsam3d"] |= plan or {}
         dataset = json.loads((folder / "dataset.json").read_text())
         dataset["labels"] = labels or dataset["labels"]

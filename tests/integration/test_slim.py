@@ -171,10 +171,20 @@ def test_pretrained_weights_beside_another_backbone_are_refused(slim, sam_file, 
     assert backbone_hash(load(kept)["network_weights"]) in str(caught.value)
 
 
+def forget_hashes(model: Path) -> None:
+    """Makes the plan of a model folder one of before plans had hashes of the weights' files."""
+    plans = json.loads((model / "plans.json").read_text())
+    del plans["refsam3d"]["weights_sha256"]
+    (model / "plans.json").write_text(json.dumps(plans))
+
+
 def test_another_backbone_in_one_model_folder_is_refused(slim, sam_file):
-    finish(slim(0))
+    model = finish(slim(0)).parents[1]
     other = torch.load(sam_file, weights_only=True)
     torch.save({name: tensor + 1 for name, tensor in other.items()}, sam_file)
+    with pytest.raises(ValueError, match="is not what the plan, or the folds trained before"):
+        slim(1)
+    forget_hashes(model)
     with pytest.raises(ValueError, match="share one frozen image encoder.*tensors differ"):
         slim(1)
 
@@ -182,6 +192,7 @@ def test_another_backbone_in_one_model_folder_is_refused(slim, sam_file):
 def test_a_backbone_that_differs_by_rounding_is_taken_over(slim, sam_file):
     """Resampling gives other last digits on another machine."""
     path = finish(slim(0))
+    forget_hashes(path.parents[1])
     other = torch.load(sam_file, weights_only=True)
     torch.save({name: tensor * (1 + 1e-6) for name, tensor in other.items()}, sam_file)
     trainer = slim(1)
