@@ -22,7 +22,7 @@ from refsam3d_nnunet.plans import (
     task_of,
 )
 from refsam3d_nnunet.pretrained.load import hashes_of, settled
-from refsam3d_nnunet.text.bank import bank_of, embed
+from refsam3d_nnunet.text.bank import embed
 from refsam3d_nnunet.text.names import given_phrases
 from refsam3d_nnunet.text.phrases import (
     background_of,
@@ -184,7 +184,7 @@ class RefSAM3DPlanner(ExperimentPlanner):
         print(  # noqa: T201 - as nnU-Net's planners do
             f"RefSAM3D: prompts {[one.canonical for one in self.classes]}, {len(phrases)} phrases "
             f"in all; text encoder {text.encoder_id}, embeddings in "
-            f"{bank_of(bank, text.encoder_id)}; tuning mode {self.block['tuning']}; "
+            f"{text.path}; tuning mode {self.block['tuning']}; "
             f"pretrained weights "
             f"{self.block['checkpoint'] or 'NONE, name some in REFSAM3D_CHECKPOINT'}"
         )

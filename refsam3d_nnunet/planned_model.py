@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from refsam3d_nnunet.environment import Settings
-from refsam3d_nnunet.plans import (
-    FOREIGN_PLAN_GB,
-    complete_plans,
-    resolved_configuration,
-)
+from refsam3d_nnunet.plans import FOREIGN_PLAN_GB, complete_plans, resolved_configuration
 from refsam3d_nnunet.same_model import (
     architecture_of_folds,
     check_same_model,

@@ -112,8 +112,8 @@ def complete_plans(
     A plan of RefSAM3DPlanner is taken as it is, but for the schedule and the text encoder that
     the environment asks for. Any other plan, such as nnU-Net's default one, keeps patch and
     preprocessing, and gets our architecture for its patch; a batch made for a U-Net in 2D may be
-    cut to what fits the memory that nnU-Net plans for, on each GPU. So does a configuration of
-    RefSAM3DPlanner whose architecture was taken out; its batch stays.
+    cut to what fits the memory that nnU-Net plans for, on each GPU. A configuration of
+    RefSAM3DPlanner whose architecture was taken out gets one too; its batch stays.
 
     Args:
         plans: Content of plans.json.

@@ -33,7 +33,7 @@ from refsam3d_nnunet.plans import (
     trained_task,
 )
 from refsam3d_nnunet.preprocessed import check_spacing
-from refsam3d_nnunet.pretrained.load import load_pretrained, settled
+from refsam3d_nnunet.pretrained.load import hashes_in, load_pretrained, settled
 from refsam3d_nnunet.run_record import RANDOM, run_record, told
 from refsam3d_nnunet.slim.backbone import BackboneFinder
 from refsam3d_nnunet.slim.training import moments_for, slim_down, wants_slim
@@ -163,11 +163,7 @@ class RefSAM3DTrainer(nnUNetTrainer):
             family = self.refsam3d.get("family") or "sam"
             planned = self.refsam3d.get("weights_sha256")
             self._weights, summary = load_pretrained(network, *files, family, planned=planned)
-            decoder = self._weights.get("decoder", {})
-            self.refsam3d["weights_sha256"] = {
-                "checkpoint": self._weights.get("sha256"),
-                "decoder_checkpoint": decoder.get("sha256"),
-            }
+            self.refsam3d["weights_sha256"] = hashes_in(self._weights)
             self.print_to_log_file(summary)
             self._slim_down()
         network.register_load_state_dict_post_hook(self._weights_taken_over)

@@ -46,27 +46,32 @@ def run_record(predictor: RefSAM3DPredictor, args: argparse.Namespace, *, free: 
     }
 
 
-def refuse_other_results(record: Json, cases: Iterable[Case], out: Path) -> None:
-    """Refuses a folder where label files would stay that this run's record cannot tell of.
+def record_to_go_on(out: Path, record: Json, cases: Iterable[Case]) -> Json:
+    """The record of a folder, if none of its label files would be left untold by this run.
 
     Args:
+        out: Folder that the run writes to.
         record: Of this run.
         cases: Images that it predicts.
-        out: Folder it writes to.
+
+    Returns:
+        What is recorded there, with no images if there is no record.
 
     Raises:
         ValueError: If other images were predicted there, with other settings.
     """
-    there = read_record(out)
+    file = out / RECORD
+    there = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"images": {}}
     staying = sorted(set(there["images"]) - {case.name for case in cases})
     ours, theirs = _settings(record), _settings(there)
     other = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
     if staying and other:
         raise ValueError(
-            f"{out / RECORD} tells of {len(staying)} images that this run does not predict, "
+            f"{file} tells of {len(staying)} images that this run does not predict, "
             f"{staying[0]!r} for one, with other settings ({', '.join(other)}): name another "
             f"folder with -o, or remove what is there."
         )
+    return there
 
 
 def add_to_record(out: Path, record: Json, images: Json, cases: Iterable[Case]) -> None:
@@ -82,16 +87,9 @@ def add_to_record(out: Path, record: Json, images: Json, cases: Iterable[Case]) 
     Raises:
         ValueError: If a run with other settings has begun to write there.
     """
-    refuse_other_results(record, cases, out)
-    there = read_record(out)
+    there = record_to_go_on(out, record, cases)
     before = there["images"] if _settings(there) == _settings(record) else {}
     write_json(out / RECORD, record | {"images": before | images})
-
-
-def read_record(out: Path) -> Json:
-    """The record of a folder, with no images if it has none."""
-    file = out / RECORD
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"images": {}}
 
 
 def _settings(record: Json) -> Json:

@@ -17,12 +17,7 @@ from refsam3d_nnunet.prediction.arguments import SIMILARITY, STEP_SIZE, is_step_
 from refsam3d_nnunet.prediction.images import Case, find_cases, read_volume
 from refsam3d_nnunet.prediction.matching import checked_prompts
 from refsam3d_nnunet.prediction.predictor import RefSAM3DPredictor
-from refsam3d_nnunet.prediction.record import (
-    add_to_record,
-    read_record,
-    refuse_other_results,
-    run_record,
-)
+from refsam3d_nnunet.prediction.record import add_to_record, record_to_go_on, run_record
 from refsam3d_nnunet.prediction.results import (
     Structure,
     asked_structures,
@@ -63,7 +58,7 @@ def predict(args: argparse.Namespace) -> int:
     jobs = jobs_of(find_cases(args.input, channels_of(predictor)), args.prompts, args.jobs)
     _spare_images(jobs, args.input, args.output)
     record = run_record(predictor, args, free=free)
-    refuse_other_results(record, jobs, args.output)
+    before = record_to_go_on(args.output, record, jobs)["images"]
     args.output.mkdir(parents=True, exist_ok=True)
     how = {
         "bank": args.output / TEXT_BANK,
@@ -80,7 +75,9 @@ def predict(args: argparse.Namespace) -> int:
         if prompts != current:
             predictor.set_prompts(prompts, **how)
             current = prompts
-        images[case.name] = _predict_case(predictor, args, case, structures[prompts])
+        images[case.name] = _predict_case(
+            predictor, args, case, structures[prompts], before.get(case.name, {})
+        )
         add_to_record(args.output, record, images, jobs)
         _log.info("%s: %s", case.name, "; ".join(one.phrase for one in structures[prompts]))
     return 0
@@ -152,6 +149,7 @@ def _predict_case(
     args: argparse.Namespace,
     case: Case,
     structures: Sequence[Structure],
+    before: Json,
 ) -> Json:
     volume = read_volume(case, _orientations(predictor))
     wants_more = args.masks or args.save_probabilities
@@ -168,7 +166,7 @@ def _predict_case(
             structures=structures,
             masks=args.masks,
             probabilities=args.save_probabilities,
-            before=read_record(args.output)["images"].get(case.name, {}),
+            before=before,
         )
     return image_record(case, volume, structures, labels)
 

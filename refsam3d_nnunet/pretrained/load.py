@@ -14,8 +14,10 @@ from refsam3d_nnunet.design import design_network
 from refsam3d_nnunet.environment import Settings
 from refsam3d_nnunet.files import sha256_of
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
+from refsam3d_nnunet.plans import WEIGHT_FILES
 from refsam3d_nnunet.pretrained.checkpoint import read_checkpoint
 from refsam3d_nnunet.pretrained.families import decoder_in_sam_form, in_sam_form
+from refsam3d_nnunet.pretrained.report import LoadReport
 from refsam3d_nnunet.pretrained.sam import load_decoder, load_encoder
 from refsam3d_nnunet.pretrained.sam_encoder import preset_of
 from refsam3d_nnunet.pretrained.sam_form import SamForm
@@ -63,8 +65,14 @@ def hashes_of(encoder: str | None, decoder: str | None) -> dict[str, str | None]
     Raises:
         OSError: If one cannot be read.
     """
-    files = {"checkpoint": encoder, "decoder_checkpoint": decoder}
-    return {key: sha256_of(file) if file else None for key, file in files.items()}
+    files = zip(WEIGHT_FILES, (encoder, decoder), strict=True)
+    return {key: sha256_of(file) if file else None for key, file in files}
+
+
+def hashes_in(record: Mapping[str, Any]) -> dict[str, str | None]:
+    """The same of weights that :func:`load_pretrained` has loaded and recorded."""
+    parts = record, record.get("decoder", {})
+    return {key: part.get("sha256") for key, part in zip(WEIGHT_FILES, parts, strict=True)}
 
 
 def load_pretrained(
@@ -110,12 +118,11 @@ def load_pretrained(
                 f"made for {family!r}: what is frozen differs. Plan again with {ENCODER} set."
             )
         report = load_encoder(form, target, decoder=parts is None)
-        record = {"from": str(encoder), "sha256": hashes["checkpoint"], **report.to_json()}
+        record = _recorded(encoder, hashes["checkpoint"], report)
         told.append(report.summary())
     if parts is not None:
         report = load_decoder(parts, target)
-        sha256 = hashes["decoder_checkpoint"]
-        record["decoder"] = {"from": str(decoder), "sha256": sha256, **report.to_json()}
+        record["decoder"] = _recorded(decoder, hashes["decoder_checkpoint"], report)
         told.append(report.summary())
     return record, "\n".join(told)
 
@@ -165,3 +172,7 @@ def _naming(what: str, call: Callable[[], _T]) -> _T:
         return call()
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{what}: {error}") from error
+
+
+def _recorded(path: str, sha256: str, report: LoadReport) -> dict[str, Any]:
+    return {"from": str(path), "sha256": sha256, **report.to_json()}

@@ -38,12 +38,14 @@ class BankResult:
         encoder_id: Name of the text encoder that made them.
         weights_sha256: Hash of its weights.
         encoder_loaded: False if the bank knew every phrase.
+        path: File that has them; None if there was to be none.
     """
 
     embedding: TextEmbedding
     encoder_id: str
     weights_sha256: str
     encoder_loaded: bool
+    path: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Origin and shape, as the plan's ``text`` block holds them."""
@@ -92,15 +94,11 @@ def embed(phrases: Sequence[str], *, encoder: str = "auto", bank: Path | None = 
     """
     if not phrases or any(not phrase.strip() for phrase in phrases):
         raise ValueError(f"Wanted are phrases such as 'left kidney', got {list(phrases)}")
-    bank = None if bank is None else bank_of(bank, encoder)
-    stored = read_bank(bank) if bank is not None and bank.exists() else None
-    if stored is not None and not _is_of(stored, encoder):
-        raise _other_encoder(bank, stored, f"the text encoder {encoder!r} is asked for")
-
+    bank, stored = (None, None) if bank is None else _bank_of(bank, encoder)
     known = {} if stored is None else dict(stored.phrases)
     missing = [phrase for phrase in dict.fromkeys(phrases) if phrase not in known]
     if not missing:
-        return _result(stored, phrases, encoder_loaded=False)
+        return _result(stored, phrases, bank, encoder_loaded=False)
 
     if stored is not None and encoder == "auto":
         tower = load_text_encoder(stored.encoder_id, download=False)
@@ -113,30 +111,7 @@ def embed(phrases: Sequence[str], *, encoder: str = "auto", bank: Path | None = 
     content = TextBank(tower.id, tower.weights_sha256, tower.dim, known)
     if bank is not None:
         _store(bank, content)
-    return _result(content, phrases, encoder_loaded=True)
-
-
-def bank_of(bank: Path, encoder: str) -> Path:
-    """The bank, or the file beside it of this encoder where the bank is of another one.
-
-    Plans of one data set may have different encoders: each keeps what it has encoded.
-
-    Args:
-        bank: File, which may be missing.
-        encoder: As for :func:`embed`.
-
-    Raises:
-        OSError: If the bank cannot be opened.
-        ValueError: If it is damaged.
-    """
-    name = canonical_id(encoder)
-    if not bank.exists():
-        return bank
-    stored = read_bank(bank)
-    if stored.encoder_id == name or _is_of(stored, encoder):  # of that name, maybe an older one
-        return bank
-    name = re.sub(r"[^\w.]+", "-", name).strip("-")[-80:]
-    return bank.with_name(f"{bank.stem}_{name}{bank.suffix}")
+    return _result(content, phrases, bank, encoder_loaded=True)
 
 
 def read_bank(path: Path) -> TextBank:
@@ -216,6 +191,28 @@ def _is_of(bank: TextBank, encoder: str) -> bool:
     return folder is not None and weights_sha256(folder) == bank.weights_sha256
 
 
+def _bank_of(path: Path, encoder: str) -> tuple[Path, TextBank | None]:
+    """The bank and its content, or where it is of another encoder, the file beside it of this one.
+
+    Plans of one data set may have different encoders: each keeps what it has encoded. A bank of
+    that name with other weights is no bank of another encoder, but one that is out of date.
+    """
+    stored = read_bank(path) if path.exists() else None
+    if stored is None or _is_of(stored, encoder):
+        return path, stored
+    name = canonical_id(encoder)
+    if stored.encoder_id != name:
+        path = path.with_name(f"{path.stem}_{_file_name(name)}{path.suffix}")
+        stored = read_bank(path) if path.exists() else None
+        if stored is None or _is_of(stored, encoder):
+            return path, stored
+    raise _other_encoder(path, stored, f"the text encoder {encoder!r} is asked for")
+
+
+def _file_name(encoder_id: str) -> str:
+    return re.sub(r"[^\w.]+", "-", encoder_id).strip("-")[-80:]
+
+
 def _other_encoder(path: Path | None, bank: TextBank, conflict: str) -> ValueError:
     return ValueError(
         f"The bank {path} was made by the text encoder {bank.encoder_id!r} (weights "
@@ -235,6 +232,8 @@ def _store(path: Path, content: TextBank) -> None:
         _log.warning("Could not store text embeddings in %s: %s", path, error)
 
 
-def _result(bank: TextBank, phrases: Sequence[str], *, encoder_loaded: bool) -> BankResult:
+def _result(
+    bank: TextBank, phrases: Sequence[str], path: Path | None, *, encoder_loaded: bool
+) -> BankResult:
     embedding = TextEmbedding.stack([bank.phrases[phrase] for phrase in phrases])
-    return BankResult(embedding, bank.encoder_id, bank.weights_sha256, encoder_loaded)
+    return BankResult(embedding, bank.encoder_id, bank.weights_sha256, encoder_loaded, path)

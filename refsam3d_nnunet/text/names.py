@@ -23,10 +23,9 @@ _RIGHT = (
     "derecho derecha direito direita"
 )
 SIDES = dict.fromkeys(_LEFT.split(), "left") | dict.fromkeys(_RIGHT.split(), "right")
-INITIALS = {"l": "left", "r": "right", "lt": "left", "rt": "right", "sx": "left", "dx": "right"}
-INITIALS |= {"li": "left", "re": "right", "left": "left", "right": "right"}
-TWINS = {"l": "r", "lt": "rt", "sx": "dx", "li": "re", "left": "right"}
-TWINS |= {right: left for left, right in TWINS.items()}
+_PAIRS = {"l": "r", "lt": "rt", "sx": "dx", "li": "re", "left": "right"}
+INITIALS = dict.fromkeys(_PAIRS, "left") | dict.fromkeys(_PAIRS.values(), "right")
+TWINS = _PAIRS | {right: left for left, right in _PAIRS.items()}
 
 _CAMEL_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SEPARATORS = re.compile(r"(?:[\s_\-()\[\]]|[.,](?!\d))+")

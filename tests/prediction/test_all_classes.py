@@ -167,6 +167,15 @@ def test_a_second_run_adds_to_the_record(model, tmp_path, capsys):
     masks = {file.name for file in (tmp_path / "alone" / "x_masks").iterdir()}
     assert masks == {"1_right_kidney.mha", "1_left_kidney_corrected.mha"}
 
+    again = ["--prompt", "right kidney", "--masks", "-step_size", "1"]
+    source = tmp_path / "images"
+    source.mkdir()
+    for path in (x, y):
+        path.rename(source / path.name)
+    predict(model, source, out, *again)
+    for name in "xy":
+        assert [file.name for file in (out / f"{name}_masks").iterdir()] == ["1_right_kidney.mha"]
+
 
 def test_an_image_stored_otherwise_shows_the_same_anatomy(model, tmp_path):
     source, out = tmp_path / "images", tmp_path / "out"
