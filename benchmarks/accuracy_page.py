@@ -97,12 +97,12 @@ def _how(result: Json) -> list[str]:
         "mirror across the patient's midline.",
         "",
         "Validation cases are those of nnU-Net's fold 0, and of further folds where a set says so; "
-        "nothing was chosen on them. Dice is nnU-Net's, on whole volumes at their own spacing; the "
-        "mean is over classes, then cases; in brackets that of each training, by fold, then seed. "
-        "Differences are from each baseline, over cases, each case the mean over the folds and "
-        "seeds that both have; what "
-        "counts is the difference from the better one, which is marked by \\*. It is picked "
-        "by its Dice on these very cases, which can only be to its advantage. Verdicts are for a "
+        "no training chooses anything by them. Dice is nnU-Net's, on whole volumes at their own "
+        "spacing; the mean is over classes, then cases; in brackets that of each training, by "
+        "fold, then seed. Differences are from each baseline, over cases, each case the mean over "
+        "the folds and seeds that both have; what counts is the difference from the better one, "
+        "which is marked by \\*. It is picked by its Dice on these very cases, which can only be "
+        "to its advantage. Verdicts are for a "
         f"margin of {MARGIN:g}.",
     ]
 
