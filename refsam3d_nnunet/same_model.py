@@ -124,8 +124,31 @@ def check_same_model(plans: Json, trained: Json, configuration: str, folder: Pat
             f"{folder} holds folds of another RefSAM3D model ({'; '.join(differing)}). Set the "
             f"REFSAM3D_* variables as they were for those folds, or plan under a name of its own "
             f"with 'nnUNetv2_plan_experiment -pl RefSAM3DPlanner -overwrite_plans_name NAME', "
-            f"or delete the folder."
+            f"or delete the folder.{_hint_of_phrases(here, there)}"
         )
+
+
+def _hint_of_phrases(here: Json, there: Json) -> str:
+    """How to have the phrases of earlier folds, where the same labels are called otherwise now.
+
+    This version of the package may read a name such as ``Tumor (left)`` in another way.
+    """
+    if not {"classes", "class_prompts"} <= here.keys() & there.keys():
+        return ""
+    mine, theirs = trained_classes(here), trained_classes(there)
+    if [one.label for one in mine] != [one.label for one in theirs]:
+        return ""
+    changed = {
+        old.label: old.canonical
+        for new, old in zip(mine, theirs, strict=True)
+        if new.canonical != old.canonical
+    }
+    if not changed:
+        return ""
+    return (
+        f" To go on with the phrases of those folds, put {json.dumps(changed)} into the JSON file "
+        f"that REFSAM3D_PROMPTS_FILE names, or into a new one if it names none."
+    )
 
 
 def _short(value: object) -> str:

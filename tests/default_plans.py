@@ -26,7 +26,7 @@ def default_plans() -> dict:
     }
 
 
-def completed(plans=None, settings=None, configuration="3d_fullres") -> dict:
+def completed(plans=None, settings=None, configuration="3d_fullres", classes=CLASSES) -> dict:
     plans = default_plans() if plans is None else plans
-    complete_plans(plans, configuration, settings or Settings(), CLASSES)
+    complete_plans(plans, configuration, settings or Settings(), classes)
     return plans

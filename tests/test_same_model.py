@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -13,7 +14,8 @@ from refsam3d_nnunet.same_model import (
     phrases_of_folds,
     plans_of_folder,
 )
-from refsam3d_nnunet.text.phrases import ClassPhrases
+from refsam3d_nnunet.text.names import given_phrases
+from refsam3d_nnunet.text.phrases import ClassPhrases, phrase_bank
 from tests.default_plans import CLASSES, completed, default_plans
 
 
@@ -28,6 +30,32 @@ def test_folds_of_different_networks_do_not_mix(tmp_path):
     renamed["refsam3d"]["class_prompts"] = ["background", "spleen"]
     with pytest.raises(ValueError, match="class_prompts: .*liver.*there, .*spleen.*here"):
         check_same_model(renamed, trained, "3d_fullres", tmp_path)
+
+
+def test_phrases_of_earlier_folds_can_be_had_as_the_message_says(tmp_path):
+    dataset = {"labels": {"background": 0, "Tumor (left)": 1, "liver": 2}}
+    said = phrase_bank(dataset)
+    older = [said[0], ClassPhrases("Tumor (left)", ("tumor (left)", "left tumour")), said[2]]
+    trained = completed(classes=older)
+    assert said[1].canonical != older[1].canonical
+    with pytest.raises(ValueError, match="class_prompts: .* there, .* here") as refused:
+        check_same_model(completed(classes=said), trained, "3d_fullres", tmp_path)
+    written = re.search(r"put (\{.*\}) into", str(refused.value))[1]
+    assert json.loads(written) == {"Tumor (left)": "tumor (left)"}
+    (tmp_path / "prompts.json").write_text(written)
+    now = phrase_bank(dataset, tmp_path / "prompts.json")
+    given = given_phrases(dataset, tmp_path / "prompts.json")
+    assert phrases_of_folds(now, given, trained) == older
+
+
+@pytest.mark.parametrize("labels", [("spleen", "liver"), ("Liver", "Liver")])
+def test_other_labels_or_other_differences_get_no_advice_on_phrases(tmp_path, labels):
+    here, there = (
+        completed(classes=[CLASSES[0], ClassPhrases(label, (label.lower(),))]) for label in labels
+    )
+    there["refsam3d"]["tuning"] = "another"
+    with pytest.raises(ValueError, match="or delete the folder.$"):
+        check_same_model(here, there, "3d_fullres", tmp_path)
 
 
 @pytest.mark.parametrize("key", ["checkpoint", "decoder_checkpoint"])
