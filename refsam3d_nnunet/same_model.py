@@ -133,18 +133,12 @@ def _hint_of_phrases(here: Json, there: Json) -> str:
 
     This version of the package may read a name such as ``Tumor (left)`` in another way.
     """
-    if not {"classes", "class_prompts"} <= here.keys() & there.keys():
+    mine, theirs = (
+        {one.label: one.canonical for one in trained_classes(block)} for block in (here, there)
+    )
+    if list(mine) != list(theirs) or mine == theirs:
         return ""
-    mine, theirs = trained_classes(here), trained_classes(there)
-    if [one.label for one in mine] != [one.label for one in theirs]:
-        return ""
-    changed = {
-        old.label: old.canonical
-        for new, old in zip(mine, theirs, strict=True)
-        if new.canonical != old.canonical
-    }
-    if not changed:
-        return ""
+    changed = {label: phrase for label, phrase in theirs.items() if mine[label] != phrase}
     return (
         f" To go on with the phrases of those folds, put {json.dumps(changed)} into the JSON file "
         f"that REFSAM3D_PROMPTS_FILE names, or into a new one if it names none."
