@@ -17,6 +17,7 @@ from refsam3d_nnunet.memory import (
     step_gb,
     validation_samples,
 )
+from refsam3d_nnunet.network import mask_decoder
 from refsam3d_nnunet.network.refsam3d import RefSAM3D
 from refsam3d_nnunet.network.tuning import apply_tuning
 from tests.nnunet_loss import nnunet_loss
@@ -32,6 +33,12 @@ PLANS = [
     ((96, 96, 96), (1, 1, 1), "vit_t", "scratch", 1, 0, 20),
 ]
 WORDS, TEXT_DIM = 6, 384
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch):
+    """Plans are made for GPUs, where convolutions of the mask decoder are not put together."""
+    monkeypatch.setattr(mask_decoder, "pays_off_on", lambda device: False)
 
 
 def planned(plan) -> tuple[RefSAM3D, Task, torch.Tensor]:

@@ -1,6 +1,7 @@
 """The 3D mask decoder: class tokens meet image tokens, then masks at full resolution."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refsam3d_nnunet.config import Extent, NetworkConfig
@@ -10,6 +11,7 @@ from refsam3d_nnunet.network.position import FourierPosition
 from refsam3d_nnunet.network.prompt_masks import PromptMasks
 from refsam3d_nnunet.network.rebuilding import rebuilding
 from refsam3d_nnunet.network.segment_anything_parts import TwoWayTransformer
+from refsam3d_nnunet.network.up_convolution import pays_off_on, up_convolution
 
 
 class HyperNetwork(nn.Module):
@@ -54,12 +56,22 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor, laterals: list[Tensor]) -> Tensor:
         """Features (b c D H W) of this resolution from those below, its skip and its levels."""
+        if not laterals and pays_off_on(x.device):
+            return self._as_one(x, skip)
         x = self.up(x)
         for lateral in laterals:
             x = x + lateral
         both, kept = torch.cat([x, skip], dim=1), (x.detach(), skip.detach())
         with rebuilding((both, lambda: torch.cat(kept, dim=1))):
             return self.mix(both)
+
+    def _as_one(self, x: Tensor, skip: Tensor) -> Tensor:
+        """The same without levels, and without what comes between up and convolution."""
+        conv, norm, act = self.mix
+        of_x, of_skip = conv.weight.tensor_split(2, dim=1)
+        y = F.conv3d(skip, of_skip, padding=conv.padding)
+        y += up_convolution(x, self.up, of_x, conv.padding)
+        return act(norm(y))
 
 
 class MaskDecoder3D(nn.Module):
