@@ -133,6 +133,17 @@ def test_epochs_draw_the_same_numbers_again_and_are_recorded_once(seeded, tmp_pa
     assert _epoch(seeded)[0] != first[0][0]
 
 
+@pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("", 5), (None, 5)])
+def test_a_study_keeps_the_threads_it_was_given(seeded, monkeypatch, asked, threads):
+    taken = [5]  # by nnU-Net's command
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    seeded.initialize()
+    assert taken[-1] == threads
+
+
 def test_what_a_run_left(load_benchmark, tmp_path):
     labels = {"background": 0, "kidney_left": 1, "kidney_right": 2}
     fold = Fold(Method("T", "P"), 0, tmp_path, ("v0",), ".nii.gz")
