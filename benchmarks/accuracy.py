@@ -232,7 +232,7 @@ def _write(
         plan = read_json(folder / f"{plans_name(OURS, PROBE)}.json")
         splits = read_json(folder / "splits_final.json")
         probe = _probe(name, args, out)
-        machine["threads"] = probe["threads"]  # nnU-Net's command chooses them
+        machine["threads"] = probe["threads"]  # OMP_NUM_THREADS or nnU-Net chose them
         methods = {name: _methods(names, args, out)[name]}
         here = []
         for run in in_order(methods, args.budget, args.seeds, args.folds):

@@ -26,7 +26,8 @@ def main() -> None:
     """Measures what the command line names."""
     args = _arguments()
     if args.device == "cpu":
-        torch.set_num_threads(multiprocessing.cpu_count())  # as nnUNetv2_train does
+        # As nnUNetv2_train does, before the trainers take those they were given.
+        torch.set_num_threads(multiprocessing.cpu_count())
     named = [text.split(":") for text in args.methods]
     trainers = {
         method: _begun(args.dataset, trainer, plans, args.device)

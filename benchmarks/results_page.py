@@ -30,8 +30,8 @@ Other pages, written by scripts too: [accuracy beside nnU-Net](accuracy.md),
 [what was tried](search.md), [pretraining](pretraining.md). The [demo](getting-started.md) tells its
 own Dice and time.
 
-The first table of 40 x 56 x 40 and that of `vit_s` at 128 x 128 x 128 were measured on an idle
-machine, all else while other work ran on the other core.
+The first table of 40 x 56 x 40 was measured on an idle machine, all else while other work ran on
+the other core.
 """
 SPEED = """
 All networks of a table were given the same patch and batch, and took turns in every round, so that
@@ -40,8 +40,9 @@ own loss and optimiser: forward, deep supervision, backward, clipping, update. A
 prediction. *Saved* is what lives between forward and backward, *peak* the peak of memory of a step,
 on a CPU of a process of its own; it was left out here (`--no-peak`). By the process clock, seconds
 are those of computing. ResEncM, L and XL are one network on one patch: the presets differ by the
-memory they plan for. The literal form of 3DSAM-adapter, its image encoder on four times up-sampled
-input, is only counted.
+memory they plan for. On a CPU two convolutions of RefSAM3D's mask decoder are computed as one
+([why](explanation.md)), with fewer operations and less saved than on a GPU. The literal form of
+3DSAM-adapter, its image encoder on four times up-sampled input, is only counted.
 
 What is aimed at, on the same patch and batch: `vit_s` at most half of PlainConvUNet's step and
 forward and 0.6 of what it saves; `vit_b` in adapter mode, at 128 x 128 x 128, at most its
@@ -57,8 +58,8 @@ nnU-Net's network takes. The networks are untrained, which a prediction's cost d
 """
 LANGUAGE = """
 What the words of a prompt do, on validation cases of fold 0, without mirroring. The models are
-those of [accuracy](accuracy.md), fifteen minutes of one core, seed 0: the level of Dice says
-little.
+those of [accuracy](accuracy.md), fifteen minutes of one core, seed 0, with one convolution at each
+resolution of the mask decoder: the level of Dice says little.
 
 *trained*: other phrases of the training; *held out*: templates and synonyms that training never
 saw, as `refsam3d predict` says them, with the nearest trained phrase; *alone*: the same without it

@@ -175,12 +175,18 @@ def _write(runs: Sequence[Run], args: argparse.Namespace, out: Path) -> None:
             results.append(run._asdict() | record)
     machine = told_machine(args.device)
     if results:
-        machine["threads"] = results[-1]["threads"]  # nnU-Net's command chooses them
+        machine["threads"] = told_threads(results)
     result = {"command": _command(args), "machine": machine, "runs": results}
     write_json(out / "search.json", result)
     for page in (out / "search.md", args.write):
         if page:
             write_part(page, args.part, "Search of architectures", markdown(result))
+
+
+def told_threads(results: Sequence[Json]) -> int | str:
+    """Threads of all trainings, which OMP_NUM_THREADS or nnU-Net's command has chosen."""
+    threads = sorted({run["threads"] for run in results})
+    return threads[0] if len(threads) == 1 else " or ".join(map(str, threads))
 
 
 def markdown(result: Json) -> str:

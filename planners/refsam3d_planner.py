@@ -19,6 +19,7 @@ from refsam3d_nnunet.plans import (
     architecture,
     network_config,
     new_block,
+    same_network,
     task_of,
 )
 from refsam3d_nnunet.pretrained.load import hashes_of, settled
@@ -152,11 +153,12 @@ class RefSAM3DPlanner(ExperimentPlanner):
         if not path.is_file():
             return
         before = json.loads(path.read_text(encoding="utf-8"))["configurations"]
-        keys = ("patch_size", "batch_size", "architecture")
+        keys = ("patch_size", "batch_size")
         changed = [
             name
             for name in configurations.keys() & before.keys()
             if any(configurations[name].get(key) != before[name].get(key) for key in keys)
+            or not same_network(configurations[name], before[name])
         ]
         if changed:
             warnings.warn(

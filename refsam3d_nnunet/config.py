@@ -28,6 +28,7 @@ class Preset:
         global_blocks: Blocks that attend over the whole grid; their outputs are the four levels.
         adapter_dim: Width of the 3D adapter's bottleneck.
         decoder_dim: Channels of necks, text tokens and mask decoder.
+        decoder_convolutions: Convolutions of the mask decoder at each resolution but the full.
     """
 
     embed_dim: int
@@ -36,10 +37,12 @@ class Preset:
     global_blocks: tuple[int, int, int, int]
     adapter_dim: int
     decoder_dim: int
+    decoder_convolutions: int = 1
 
 
 PRESETS: dict[str, Preset] = {
-    "vit_t": Preset(192, 12, 3, (2, 5, 8, 11), 48, 128),
+    # The second convolution was tried with this size alone, see documentation/search.md.
+    "vit_t": Preset(192, 12, 3, (2, 5, 8, 11), 48, 128, decoder_convolutions=2),
     "vit_s": Preset(384, 12, 6, (2, 5, 8, 11), 96, 192),
     "vit_b": Preset(768, 12, 12, (2, 5, 8, 11), 384, 256),
     "vit_l": Preset(1024, 24, 16, (5, 11, 17, 23), 512, 256),
@@ -81,6 +84,8 @@ class NetworkConfig:
             the token.
         stem_convolutions: Convolutions at each of the stem's resolutions; one at the full, where
             they cost most.
+        decoder_convolutions: Convolutions of the mask decoder at each of the same resolutions; one
+            at the full.
         auxiliary_masks: Resolutions below the full one that get a mask of their own for deep
             supervision.
         relative_position: Whether attention has SAM's decomposed relative positions.
@@ -109,6 +114,7 @@ class NetworkConfig:
     residual_class_tokens: bool = False
     stem_tokens: bool = False
     stem_convolutions: int = 1
+    decoder_convolutions: int = 1
     preset: str = ""
 
     def __post_init__(self) -> None:
@@ -146,8 +152,9 @@ class NetworkConfig:
                 f"stem_channels needs one entry per halving of the token {self.token_size}, "
                 f"that is {self.halvings}, got {self.stem_channels}"
             )
-        if self.stem_convolutions < 1:
-            raise ValueError(f"stem_convolutions must be 1 at least, got {self.stem_convolutions}")
+        for name in ("stem_convolutions", "decoder_convolutions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 at least, got {getattr(self, name)}")
         if not 0 <= self.auxiliary_masks < self.halvings:
             raise ValueError(
                 f"auxiliary_masks must lie in [0, {self.halvings}), got {self.auxiliary_masks}"
@@ -189,6 +196,10 @@ class NetworkConfig:
     def stem_convolutions_of(self, level: int) -> int:
         """Convolutions of the image stem at that resolution."""
         return self.stem_convolutions if level else 1
+
+    def decoder_convolutions_of(self, level: int) -> int:
+        """Convolutions of the mask decoder at that resolution."""
+        return self.decoder_convolutions if level else 1
 
     def kernel_of(self, level: int) -> Extent:
         """Convolution kernel at that resolution: flat along an axis that is not pooled yet."""

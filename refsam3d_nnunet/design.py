@@ -127,6 +127,7 @@ def design_network(
         residual_class_tokens=True,
         stem_tokens=stem_tokens,
         stem_convolutions=STEM_CONVOLUTIONS,
+        decoder_convolutions=size.decoder_convolutions,
         preset=preset,
     )
 

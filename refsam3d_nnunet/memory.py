@@ -209,7 +209,9 @@ def _convolutions(config: NetworkConfig) -> Saved:
     """Stem and up-blocks keep input and output of each norm, up-blocks what joins the skip."""
     return Saved(
         sum(
-            (2 * config.stem_convolutions_of(i) + 3) * s * _voxels(config, i)
+            (2 * (config.stem_convolutions_of(i) + config.decoder_convolutions_of(i)) + 1)
+            * s
+            * _voxels(config, i)
             for i, s in enumerate(config.stem_channels)
         )
     )
@@ -276,7 +278,8 @@ def _convolution_parameters(config: NetworkConfig, task: Task) -> int:
     count = sum(
         s * (stem[i - 1] if i else task.channels) * kernels[max(i - 1, 0)]
         + 2 * s
-        + (config.stem_convolutions_of(i) - 1) * (s * s * kernels[i] + 2 * s)
+        + (config.stem_convolutions_of(i) + config.decoder_convolutions_of(i) - 2)
+        * (s * s * kernels[i] + 2 * s)
         for i, s in enumerate(stem)
     )
     for i, s in enumerate(stem):  # transposed convolution, convolution, norm

@@ -249,6 +249,17 @@ def network_config(configuration: Json) -> NetworkConfig:
     return NetworkConfig.from_json(configuration["architecture"]["arch_kwargs"])
 
 
+def same_network(one: Json, other: Json) -> bool:
+    """Whether two configurations have the same architecture.
+
+    A number that an older version did not write counts as its default.
+    """
+    try:
+        return network_config(one) == network_config(other)
+    except (KeyError, ValueError):  # none of its own, as in a cascade, or of another class
+        return one.get("architecture") == other.get("architecture")
+
+
 def text_shape(block: Json) -> Json:
     """Channels, words and phrases per class of the stored embeddings, as the network's arguments.
 

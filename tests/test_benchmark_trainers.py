@@ -133,7 +133,7 @@ def test_epochs_draw_the_same_numbers_again_and_are_recorded_once(seeded, tmp_pa
     assert _epoch(seeded)[0] != first[0][0]
 
 
-@pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("", 5), (None, 5)])
+@pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("", 5), ("0", 5), (None, 5)])
 def test_a_study_keeps_the_threads_it_was_given(seeded, monkeypatch, asked, threads):
     taken = [5]  # by nnU-Net's command
     monkeypatch.setattr(torch, "set_num_threads", taken.append)

@@ -12,6 +12,7 @@ from refsam3d_nnunet.plans import (
     complete_plans,
     network_config,
     new_block,
+    same_network,
     text_shape,
     trained_classes,
 )
@@ -44,6 +45,19 @@ def test_any_plan_gets_our_architecture_for_its_own_patch(configuration):
 def test_relative_positions_are_those_of_pretrained_weights(checkpoint, kept):
     plans = completed(settings=Settings(checkpoint=checkpoint))
     assert network_config(plans["configurations"]["3d_fullres"]).relative_position is kept
+
+
+def test_numbers_that_an_older_version_did_not_write_make_no_other_network():
+    one = our_plans()["configurations"]["3d_fullres"]
+    older, two = copy.deepcopy(one), copy.deepcopy(one)
+    del older["architecture"]["arch_kwargs"]["decoder_convolutions"]
+    two["architecture"]["arch_kwargs"]["decoder_convolutions"] = 2
+    foreign = {"architecture": {"network_class_name": "UNet", "arch_kwargs": {"n_stages": 4}}}
+    assert same_network(one, older)
+    assert not same_network(one, two)
+    assert not same_network(one, foreign)
+    assert same_network(foreign, copy.deepcopy(foreign))
+    assert same_network({"inherits_from": "3d_fullres"}, {})  # a cascade's second stage
 
 
 def test_class_tokens_are_replaced_only_where_sams_decoder_is_asked_for():

@@ -28,18 +28,20 @@ def test_the_page_of_benchmarks(repo, load_benchmark, results):
     assert load_benchmark("results_page").page(results("*.json")) == page, again
 
 
-def test_the_page_of_accuracy(repo, load_benchmark, results):
-    page = (repo / "documentation" / "accuracy.md").read_text(encoding="utf-8")
-    (result,) = results("accuracy.json")
-    figures = {label: f"images/accuracy-{label}.svg" for label in result["sets"]}
+@pytest.mark.parametrize("name", ["accuracy", "accuracy-long"])
+def test_pages_of_accuracy(repo, load_benchmark, results, name):
+    page = (repo / "documentation" / f"{name}.md").read_text(encoding="utf-8")
+    (result,) = results(f"{name}.json")
+    figures = {label: f"images/{name}-{label}.svg" for label in result["sets"]}
     text = load_benchmark("accuracy_page").markdown(result, figures)
     _, begun, rest = page.partition("<!-- accuracy: begin -->\n")
     assert begun
     assert rest.partition("<!-- accuracy: end -->")[0] == text
 
 
-def test_means_and_differences_follow_from_the_trainings(load_benchmark, results):
-    (result,) = results("accuracy.json")
+@pytest.mark.parametrize("name", ["accuracy", "accuracy-long"])
+def test_means_and_differences_follow_from_the_trainings(load_benchmark, results, name):
+    (result,) = results(f"{name}.json")
     again = load_benchmark("accuracy_report").summarise(
         {key: value for key, value in result.items() if key not in ("means", "pairs")}
     )

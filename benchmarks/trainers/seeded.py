@@ -25,18 +25,19 @@ class Seeded:
     (``nnUNet_n_proc_DA=0``); then trainings of the same patch and batch that augment alike see
     the same patches in the same order.
 
-    nnU-Net's command takes a thread for each core of the machine. Where OMP_NUM_THREADS says how
-    many, they are taken here, so that several studies can share the machine's cores.
+    On a CPU nnU-Net's command takes a thread for each core of the machine. Where OMP_NUM_THREADS
+    says how many, they are taken here, so that several studies can share the machine's cores.
 
     Each epoch's seconds, pseudo Dice and loss on the validation patches go into
     benchmark_run.json of the fold's folder.
     """
 
     def initialize(self) -> None:
-        """Seeds what the fresh weights are drawn from."""
+        """Seeds what the fresh weights are drawn from, and takes the threads that were given."""
         _seed(0)
-        if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
-            torch.set_num_threads(int(threads))
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        if given.isdecimal() and int(given):
+            torch.set_num_threads(int(given))
         super().initialize()
 
     def on_train_epoch_start(self) -> None:

@@ -40,24 +40,33 @@ class HyperNetwork(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One doubling of the resolution: transposed convolution, levels, skip, convolution.
+    """One doubling of the resolution: transposed convolution, levels, skip, convolutions.
 
     Args:
         in_channels: Channels below.
         channels: Channels of this resolution, also of its skip.
         factor: Growth of the resolution along (depth, height, width), 1 or 2 each.
-        kernel: Extent of the convolution.
+        kernel: Extent of the convolutions.
+        convolutions: How many.
     """
 
-    def __init__(self, in_channels: int, channels: int, factor: Extent, kernel: Extent) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, factor: Extent, kernel: Extent, convolutions: int
+    ) -> None:
         super().__init__()
         self.up = nn.ConvTranspose3d(in_channels, channels, factor, factor)
         self.mix = ConvNormAct(2 * channels, channels, kernel)
+        further = (ConvNormAct(channels, channels, kernel) for _ in range(convolutions - 1))
+        self.more = nn.Sequential(*further)
 
     def forward(self, x: Tensor, skip: Tensor, laterals: list[Tensor]) -> Tensor:
         """Features (b c D H W) of this resolution from those below, its skip and its levels."""
-        if not laterals and pays_off_on(x.device):
-            return self._as_one(x, skip)
+        as_one = not laterals and pays_off_on(x.device)
+        x = self._mixed_as_one(x, skip) if as_one else self._mixed(x, skip, laterals)
+        return self.more(x)
+
+    def _mixed(self, x: Tensor, skip: Tensor, laterals: list[Tensor]) -> Tensor:
+        """Features behind the convolution in which all inputs meet."""
         x = self.up(x)
         for lateral in laterals:
             x = x + lateral
@@ -65,8 +74,8 @@ class UpBlock(nn.Module):
         with rebuilding((both, lambda: torch.cat(kept, dim=1))):
             return self.mix(both)
 
-    def _as_one(self, x: Tensor, skip: Tensor) -> Tensor:
-        """The same without levels, and without what comes between up and convolution."""
+    def _mixed_as_one(self, x: Tensor, skip: Tensor) -> Tensor:
+        """As :meth:`_mixed` without levels, but up and convolution are one."""
         conv, norm, act = self.mix
         of_x, of_skip = conv.weight.tensor_split(2, dim=1)
         y = F.conv3d(skip, of_skip, padding=conv.padding)
@@ -119,6 +128,7 @@ class MaskDecoder3D(nn.Module):
                 channels[resolution],
                 _ratio(config.stride_of(resolution + 1), config.stride_of(resolution)),
                 config.kernel_of(resolution),
+                config.decoder_convolutions_of(resolution),
             )
             for resolution in reversed(range(top))
         )

@@ -28,6 +28,7 @@ def tiny_config(**changes) -> NetworkConfig:
         "residual_class_tokens": True,
         "stem_tokens": True,
         "stem_convolutions": 2,
+        "decoder_convolutions": 2,
     }
     return NetworkConfig(**{**numbers, **changes})
 

@@ -66,13 +66,25 @@ def composed(monkeypatch):
 
 
 def test_an_up_block_without_levels_computes_both_as_one(composed):
-    block = UpBlock(8, 4, (1, 2, 2), (1, 3, 3)).double()
-    x, skip = (torch.randn(2, c, *e).double() for c, e in ((8, (2, 3, 4)), (4, (2, 6, 8))))
-    nothing = torch.zeros_like(skip)
-    torch.testing.assert_close(block(x, skip, []), block(x, skip, [nothing]))
+    block = UpBlock(8, 4, (1, 2, 2), (1, 3, 3), 2).double()
+    x = torch.randn(2, 8, 2, 3, 4, dtype=torch.double, requires_grad=True)
+    skip = torch.randn(2, 4, 2, 6, 8, dtype=torch.double, requires_grad=True)
+    nothing, inputs = torch.zeros_like(skip), [x, skip, *block.parameters()]
+    one = results(lambda: block(x, skip, []), inputs)
+    both = results(lambda: block(x, skip, [nothing]), inputs)
+    torch.testing.assert_close(one, both)
     assert composed == [(2, 6, 8)]
 
 
-def test_the_network_does_so_at_its_full_resolution(build, composed):
-    build()(torch.randn(1, 1, 6, 20, 24))
-    assert composed == [(6, 20, 24)]
+@pytest.mark.parametrize(
+    ("changes", "extents"),
+    [
+        ({}, [(6, 20, 24)]),
+        ({"token_size": (4, 16, 16), "stem_channels": (4, 4, 8, 8)}, [(8, 16, 16), (8, 32, 32)]),
+    ],
+    ids=["two halvings", "four"],
+)
+def test_the_network_does_so_where_no_level_joins(build, composed, changes, extents):
+    network = build(**changes)
+    network(torch.randn(1, 1, *network.config.patch_size))
+    assert composed == extents

@@ -157,7 +157,10 @@ def _plans(channels: int) -> dict:
             "network_class_name": "refsam3d_nnunet.network.refsam3d.RefSAM3D",
             # SEEDS were chosen for these parts; plans of before have them so.
             "arch_kwargs": tiny_config(
-                residual_class_tokens=False, stem_tokens=False, stem_convolutions=1
+                residual_class_tokens=False,
+                stem_tokens=False,
+                stem_convolutions=1,
+                decoder_convolutions=1,
             ).to_json(),
             "_kw_requires_import": [],
         },
