@@ -31,7 +31,11 @@ Other pages, written by scripts too: [accuracy beside nnU-Net](accuracy.md),
 own Dice and time.
 
 The first table of 40 x 56 x 40 was measured on an idle machine, all else while other work ran on
-the other core.
+one core or both. The table with Primus, that of `vit_b` at 128 x 128 x 128 and *Whole volumes* are
+of commit 030a476, when the mask decoder of `vit_t` had one convolution at each resolution, and CPUs
+computed none of them together. How fast convolutions are beside matrix products differs between
+machines, and from day to day on one that others share: compare ratios within a table, and not with
+those of an earlier commit.
 """
 SPEED = """
 All networks of a table were given the same patch and batch, and took turns in every round, so that
