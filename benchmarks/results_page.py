@@ -62,8 +62,8 @@ nnU-Net's network takes. The networks are untrained, which a prediction's cost d
 """
 LANGUAGE = """
 What the words of a prompt do, on validation cases of fold 0, without mirroring. The models are
-those of [accuracy](accuracy.md) as it was at commit 6f3a754, fifteen minutes of one core, seed 0, with
-one convolution at each resolution of the mask decoder: the level of Dice says little.
+those of [accuracy](accuracy.md) as it was at commit 6f3a754, fifteen minutes of one core, seed 0,
+with one convolution at each resolution of the mask decoder: the level of Dice says little.
 
 *trained*: other phrases of the training; *held out*: templates and synonyms that training never
 saw, as `refsam3d predict` says them, with the nearest trained phrase; *alone*: the same without it
